@@ -1,0 +1,136 @@
+"""Asking a Kafka broker, from synchronous code, whether it answers and what it can do."""
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, NoError, for_code
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+PROBE_TIMEOUT_S = 3.0  # one question; a broker that is still starting may accept and not answer
+TRANSACTION_PROBE_TIMEOUT_S = 15.0  # a new cluster creates the transaction log first
+TRANSACTION_TIMEOUT_MS = 10_000
+RETRY_INTERVAL_S = 0.2
+
+_T = TypeVar("_T")
+
+
+def answers(bootstrap_servers: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+    """Whether the broker answers a metadata request with itself as a member, within `timeout_s`.
+
+    A broker that has no controller or is still fenced names no brokers: it does not count.
+    """
+
+    async def ask() -> bool:
+        # A plain connection first: aiokafka logs an error for each refused one.
+        await _connect_any(bootstrap_servers)
+        async with _Client(bootstrap_servers, timeout_s) as client:
+            return bool(client.cluster.brokers())
+
+    try:
+        return _run(ask, timeout_s)
+    except (OSError, KafkaError, TimeoutError):
+        return False
+
+
+def supports_transactions(
+    bootstrap_servers: str, timeout_s: float = TRANSACTION_PROBE_TIMEOUT_S
+) -> bool:
+    """Whether the broker gives out a producer id for a transactional producer.
+
+    Asked by really doing it, since a broker may list `InitProducerId` and refuse it (Tansu does). It
+    leaves one unused transactional id behind, which the broker forgets by itself (after 7 days by
+    default). False when it refuses for good or has not agreed within `timeout_s`.
+    """
+
+    async def ask() -> bool:
+        async with _Client(bootstrap_servers, timeout_s) as client:
+            transactional_id = f"outlay-probe-{uuid.uuid4()}"
+            while True:
+                try:
+                    await _init_producer_id(client, transactional_id)
+                except KafkaError as error:
+                    if not error.retriable or isinstance(error, IncompatibleBrokerVersion):
+                        return False
+                    await asyncio.sleep(RETRY_INTERVAL_S)  # the coordinator is coming up
+                else:
+                    return True
+
+    try:
+        return _run(ask, timeout_s)
+    except (OSError, KafkaError, TimeoutError):
+        return False
+
+
+def wait_for_answer(bootstrap_servers: str, timeout_s: float) -> bool:
+    """Ask again and again until the broker answers; False when it has not after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not answers(bootstrap_servers):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(RETRY_INTERVAL_S)
+    return True
+
+
+async def _init_producer_id(client: AIOKafkaClient, transactional_id: str) -> None:
+    """Raises the KafkaError that the broker answers with, if any."""
+    node = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+    request = InitProducerIdRequest(transactional_id, TRANSACTION_TIMEOUT_MS)
+    error = for_code((await client.send(node, request)).error_code)
+    if error is not NoError:
+        raise error()
+
+
+async def _connect_any(bootstrap_servers: str) -> None:
+    """Open and close a connection to one of the servers; raises OSError when none accepts."""
+    refused: OSError | None = None
+    for server in bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        except OSError as error:
+            refused = error
+            continue
+        writer.close()
+        await writer.wait_closed()
+        return
+    raise refused or OSError("no servers named")
+
+
+class _Client:
+    """An `AIOKafkaClient` that is bootstrapped on entry and closed on exit."""
+
+    def __init__(self, bootstrap_servers: str, timeout_s: float) -> None:
+        self._client = AIOKafkaClient(
+            bootstrap_servers=bootstrap_servers, request_timeout_ms=int(timeout_s * 1000)
+        )
+
+    async def __aenter__(self) -> AIOKafkaClient:
+        await self._client.bootstrap()
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+
+def _run(question: Callable[[], Coroutine[Any, Any, _T]], timeout_s: float) -> _T:
+    """Run a coroutine in a thread of its own: the caller may be inside an event loop."""
+    future: Future[_T] = Future()
+
+    async def bounded() -> _T:
+        async with asyncio.timeout(timeout_s):
+            return await question()
+
+    def body() -> None:
+        try:
+            future.set_result(asyncio.run(bounded()))
+        except BaseException as error:  # the caller is waiting for it
+            future.set_exception(error)
+
+    threading.Thread(target=body, name="outlay-ask-broker", daemon=True).start()
+    return future.result()

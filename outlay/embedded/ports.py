@@ -1,0 +1,28 @@
+"""Free TCP ports on the loopback interface."""
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+# Below the range from which Linux and macOS take the ports of outgoing connections, so that
+# a port stays free between being found here and being bound by the child.
+PORT_MIN = 20_000
+PORT_MAX = 32_000
+TRIES_MAX = 100
+
+
+def free_port() -> int:
+    """A port that nothing listens on now, at random, so that concurrent callers rarely meet.
+
+    Raises OSError when none of `TRIES_MAX` is free.
+    """
+    for _ in range(TRIES_MAX):
+        port = random.randrange(PORT_MIN, PORT_MAX)
+        with socket.socket() as candidate:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                candidate.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"no free port on {LOOPBACK} after {TRIES_MAX} tries")

@@ -1,0 +1,69 @@
+"""Money: integer nano-dollars inside, decimal strings outside, never a float in a sum."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+
+NANO_PER_USD = 10**9
+"""The scale of every amount named `…_nano`, written once, here."""
+
+COST_NANO_MAX = 10**18 - 1
+"""The largest magnitude of one amount: what `Decimal(18, 9)` holds, just under a billion USD."""
+
+_NANO = Decimal(1).scaleb(-9)
+_ADJUSTED_MAX = 9  # 10**9 USD and above; asked first, since int(Decimal("1e999999")) takes all memory
+_EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)  # the longest accepted text, with room
+_TEXT_MAX = 300
+
+Money = Decimal | int | float | str
+"""What users may pass as an amount of USD; a float counts as its shortest text (`repr`)."""
+
+
+def to_nano(amount: Money) -> int:
+    """The amount in nano-dollars, rounded half-even to nine decimals.
+
+    Raises:
+        ValueError: not a finite decimal number, or a billion USD or more.
+        TypeError: not a number or a string (a `bool` is not a number here).
+    """
+    if type(amount) is Decimal:
+        value = amount
+    elif isinstance(amount, bool) or not isinstance(amount, Decimal | int | float | str):
+        raise TypeError(f"an amount of USD must be a number or a string, not {amount!r}")
+    else:
+        value = _parse(amount)
+    if not value.is_finite():
+        raise ValueError(f"an amount of USD must be finite, not {value}")
+    if value.adjusted() >= _ADJUSTED_MAX and value:
+        raise ValueError("an amount of USD must be below 1,000,000,000 in magnitude")
+    nano = int(value.quantize(_NANO, context=_EXACT).scaleb(9, _EXACT))
+    if not -COST_NANO_MAX <= nano <= COST_NANO_MAX:  # 999,999,999.9999999996 rounds up to it
+        raise ValueError("an amount of USD must be below 1,000,000,000 in magnitude")
+    return nano
+
+
+def _parse(amount: Decimal | float | str) -> Decimal:
+    text = repr(amount) if isinstance(amount, float) else str(amount)
+    if len(text) > _TEXT_MAX:
+        raise ValueError(f"an amount of USD must be under {_TEXT_MAX} characters long")
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"not an amount of USD: {text!r}") from None
+
+
+def to_decimal(nano: int) -> Decimal:
+    """The amount in USD, exact, for arithmetic and for ClickHouse."""
+    return Decimal(nano).scaleb(-9, _EXACT)
+
+
+def to_usd(nano: int) -> str:
+    """The amount as a plain decimal string, exact, with two to nine decimals: `"0.00123"`."""
+    whole, part = divmod(abs(nano), NANO_PER_USD)
+    decimals = f"{part:09d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if nano < 0 else ''}{whole}.{decimals}"
+
+
+def to_cents(nano: int) -> str:
+    """The amount rounded half-even to two decimals, for sentences that people read."""
+    return str(to_decimal(nano).quantize(Decimal("0.01"), context=_EXACT))

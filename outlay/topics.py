@@ -1,0 +1,55 @@
+"""Topics: their names, and which partition a key belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote
+
+from aiokafka.partitioner import murmur2
+
+AGENTS_CACHE_MAX = 131_072
+"""How many agents' partitions are kept ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The names of all topics, under one prefix."""
+
+    prefix: str = "outlay"
+
+    @property
+    def usage(self) -> str:
+        return f"{self.prefix}.usage"
+
+    @property
+    def partials(self) -> str:
+        return f"{self.prefix}.partials"
+
+    @property
+    def budgets(self) -> str:
+        return f"{self.prefix}.budgets"
+
+    @property
+    def decisions(self) -> str:
+        return f"{self.prefix}.decisions"
+
+    @property
+    def rejected(self) -> str:
+        return f"{self.prefix}.usage.rejected"
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a key, as Kafka's own clients choose it (murmur2)."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def usage_key(organization_id: str, agent_id: str) -> bytes:
+    """The key of a usage message: the agent, so that its records keep their order."""
+    return f"{quote(organization_id, safe='')}/{quote(agent_id, safe='')}".encode()
+
+
+@lru_cache(maxsize=AGENTS_CACHE_MAX)
+def usage_partition(organization_id: str, agent_id: str, partitions: int) -> int:
+    """The partition of the usage topic that an agent's records go to."""
+    return partition_of(usage_key(organization_id, agent_id), partitions)
