@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from outlay.money import to_cents, to_nano
+from outlay.money import to_cents, to_nano, to_usd
 from outlay.window import WindowKind
 
 EnforcementMode = Literal["hard", "soft"]
@@ -54,7 +54,9 @@ class Amounts(msgspec.Struct, frozen=True, gc=False):
 NOTHING = Amounts()
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Budget(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """Limits of one scope; an absent limit is no limit, zero blocks whatever would add to it.
 
     Amounts are in USD, thresholds are fractions of a limit in (0, 1] with at most six decimals
@@ -83,7 +85,13 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     def __post_init__(self) -> None:
         for name in LIMIT_FIELDS:
             limit = getattr(self, name)
-            if limit is not None and (to_nano(limit) if name.endswith("_usd") else limit) < 0:
+            if limit is None:
+                continue
+            if name.endswith("_usd"):
+                nano = to_nano(limit)
+                msgspec.structs.force_setattr(self, name, Decimal(to_usd(nano)))
+                limit = nano
+            if limit < 0:
                 raise ValueError(f"{name} must not be negative")
         for name in ("warning_threshold", "degradation_threshold"):
             _check_threshold(name, getattr(self, name))
@@ -206,9 +214,7 @@ def evaluate(rules: Rules, day: Amounts, month: Amounts, asked: Amounts = NOTHIN
             tightest, used_max, limit_max = limit, used, limit.limit
     hard = rules.budget.enforcement_mode == "hard"
     degraded = level >= 2 or (blocked_by is not None and not hard)
-    return Evaluation(
-        STATES[level], blocked_by is None or not hard, degraded, blocked_by, tightest
-    )
+    return Evaluation(STATES[level], blocked_by is None or not hard, degraded, blocked_by, tightest)
 
 
 def _above(used: int, limit: int, other_used: int, other_limit: int) -> bool:

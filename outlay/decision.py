@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from outlay.budget import NOTHING, Amounts, Budget, State
-from outlay.money import to_nano, to_usd
+from outlay.money import to_usd
 from outlay.window import window_names
 
 WATERMARK_KEY = b"watermark"
@@ -31,7 +31,7 @@ class WindowUsage(msgspec.Struct, frozen=True):
     `offsets` maps each partition of the usage topic to the offset up to which it is counted.
     """
 
-    cost_usd: Decimal
+    cost_usd: str
     executions: int
     input_tokens: int
     output_tokens: int
@@ -40,7 +40,7 @@ class WindowUsage(msgspec.Struct, frozen=True):
     @property
     def amounts(self) -> Amounts:
         return Amounts(
-            to_total_nano(self.cost_usd), self.executions, self.input_tokens, self.output_tokens
+            _total_nano(self.cost_usd), self.executions, self.input_tokens, self.output_tokens
         )
 
 
@@ -107,15 +107,17 @@ class Outcome(msgspec.Struct, frozen=True):
     published_at: datetime
 
 
-def to_total_nano(total_usd: Decimal) -> int:
+def _total_nano(total_usd: str) -> int:
     """The nano-dollars of a published total; unlike a record's cost it has no upper bound."""
-    return to_nano(total_usd) if abs(total_usd) < 10**9 else int(total_usd * 10**9)
+    sign, digits, exponent = Decimal(total_usd).as_tuple()
+    nano = int("".join(map(str, digits))) * 10 ** (9 + int(exponent))
+    return -nano if sign else nano
 
 
 def window_usage(amounts: Amounts, offsets: dict[int, int]) -> WindowUsage:
     """What is published of a total."""
     return WindowUsage(
-        Decimal(to_usd(amounts.cost_nano)),
+        to_usd(amounts.cost_nano),
         amounts.executions,
         amounts.input_tokens,
         amounts.output_tokens,

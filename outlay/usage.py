@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import uuid_utils
 
-from outlay.money import Money, to_decimal, to_nano
+from outlay.money import Money, to_nano, to_usd
 from outlay.scope import ID_LENGTH_MAX
 
 AHEAD_MAX_S = 86_400
@@ -52,8 +51,8 @@ _NO_METADATA = msgspec.Raw(b"{}")
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One report of usage, as it travels; make one with `UsageRecord.new`.
 
-    `id` is a UUID (version 7 when made here), `occurred_at` has a zone, `cost_usd` is in USD,
-    `executions` is the number of calls that it stands for, `source` and `sequence` say which
+    `id` is a UUID (version 7 when made here), `occurred_at` has a zone, `cost_usd` is in USD
+    (a plain decimal string when made here; JSON numbers of others are read, too), `executions` is the number of calls that it stands for, `source` and `sequence` say which
     emitter made it and as its how manieth. A `correction` may be negative, a `usage` may not.
     `metadata` is a JSON object that only the history keeps.
     """
@@ -62,7 +61,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     occurred_at: _Time
     organization_id: _Id
     agent_id: _Id
-    cost_usd: Decimal
+    cost_usd: str | int | float
     team_id: _Id | None = None
     user_id: _Id | None = None
     provider: _Id | None = None
@@ -103,12 +102,13 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
         Raises:
             ValueError, TypeError: what the stream would reject, said at once.
         """
+        cost_nano = to_nano(cost_usd)
         record = cls(
             id=str(uuid_utils.uuid7()) if id is None else id,
             occurred_at=datetime.now(UTC) if occurred_at is None else occurred_at,
             organization_id=organization_id,
             agent_id=agent_id,
-            cost_usd=to_decimal(to_nano(cost_usd)),
+            cost_usd=to_usd(cost_nano),
             team_id=team_id,
             user_id=user_id,
             provider=provider,
@@ -123,7 +123,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
             metadata=msgspec.Raw(_encoder.encode(metadata)) if metadata else _NO_METADATA,
         )
         _check_types(record)
-        if (reason := _reason(record, to_nano(cost_usd))) is not None:
+        if (reason := _reason(record, cost_nano)) is not None:
             raise ValueError(reason)
         return record
 
@@ -157,9 +157,7 @@ def encode_usage(records: list[UsageRecord]) -> bytes:
     return _encoder.encode(records[0] if len(records) == 1 else records)
 
 
-def decode_usage(
-    value: bytes | None, timestamp_ms: int
-) -> tuple[list[Usage], list[Rejection]]:
+def decode_usage(value: bytes | None, timestamp_ms: int) -> tuple[list[Usage], list[Rejection]]:
     """What counts of a usage message, and what does not and why. Never raises.
 
     An empty array holds nothing and is no error. `timestamp_ms` is the message's own, against
@@ -280,9 +278,7 @@ def _refuse_whole(value: bytes, count: int) -> Rejection | None:
     a record and its metadata have by themselves.
     """
     if count > RECORDS_PER_MESSAGE_MAX:
-        return Rejection(
-            None, f"the message holds {count} records, over {RECORDS_PER_MESSAGE_MAX}"
-        )
+        return Rejection(None, f"the message holds {count} records, over {RECORDS_PER_MESSAGE_MAX}")
     plain = 1 + count + min(count, _PLAIN_METADATA_MAX)
     if value.count(b"{") + value.count(b"[") > plain + NESTING_MAX and _depth_exceeds(
         value, NESTING_MAX

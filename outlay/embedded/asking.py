@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.conn import collect_hosts
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, NoError, for_code
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
@@ -89,10 +90,9 @@ async def _init_producer_id(client: AIOKafkaClient, transactional_id: str) -> No
 async def _connect_any(bootstrap_servers: str) -> None:
     """Open and close a connection to one of the servers; raises OSError when none accepts."""
     refused: OSError | None = None
-    for server in bootstrap_servers.split(","):
-        host, _, port = server.strip().rpartition(":")
+    for host, port, _ in collect_hosts(bootstrap_servers):
         try:
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            _, writer = await asyncio.open_connection(host, port)
         except OSError as error:
             refused = error
             continue
@@ -111,7 +111,11 @@ class _Client:
         )
 
     async def __aenter__(self) -> AIOKafkaClient:
-        await self._client.bootstrap()
+        try:
+            await self._client.bootstrap()
+        except BaseException:
+            await self._client.close()
+            raise
         return self._client
 
     async def __aexit__(self, *_: object) -> None:

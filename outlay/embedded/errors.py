@@ -1,10 +1,10 @@
 """What can go wrong with an embedded broker or a child process.
 
-    EmbeddedError
-    ├── ChildFailed        a child process ended, or was not ready in time
-    ├── BrokerNotFound     nothing on this machine can serve as a broker
-    ├── BrokerUnreachable  an external broker does not answer
-    └── JarsUnavailable    Apache Kafka's jars could not be fetched
+EmbeddedError
+├── ChildFailed        a child process ended, or was not ready in time
+├── BrokerNotFound     nothing on this machine can serve as a broker
+├── BrokerUnreachable  an external broker does not answer
+└── JarsUnavailable    Apache Kafka's jars could not be fetched
 """
 
 
