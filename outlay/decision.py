@@ -110,7 +110,7 @@ class Outcome(msgspec.Struct, frozen=True):
 def _total_nano(total_usd: str) -> int:
     """The nano-dollars of a published total; unlike a record's cost it has no upper bound."""
     sign, digits, exponent = Decimal(total_usd).as_tuple()
-    nano = int("".join(map(str, digits))) * 10 ** (9 + int(exponent))
+    nano: int = int("".join(map(str, digits))) * 10 ** (9 + int(exponent))
     return -nano if sign else nano
 
 

@@ -17,7 +17,7 @@ _ADJUSTED_MAX = (
 )
 _EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)  # the longest accepted text, with room
 _TEXT_MAX = 300
-_TO_NANO = tuple(10 ** (9 - decimals) for decimals in range(10))
+_TO_NANO: tuple[int, ...] = tuple(10 ** (9 - decimals) for decimals in range(10))
 _PLAIN = re.compile(r"[0-9a-zA-Z.+-]+", re.ASCII)
 _TOO_LARGE = "an amount of USD must be below 1,000,000,000 in magnitude"
 

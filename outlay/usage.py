@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -51,9 +52,10 @@ _NO_METADATA = msgspec.Raw(b"{}")
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One report of usage, as it travels; make one with `UsageRecord.new`.
 
-    `id` is a UUID (version 7 when made here), `occurred_at` has a zone, `cost_usd` is in USD
-    (a plain decimal string when made here; JSON numbers of others are read, too), `executions` is the number of calls that it stands for, `source` and `sequence` say which
-    emitter made it and as its how manieth. A `correction` may be negative, a `usage` may not.
+    `id` is a UUID (version 7 when made here), `occurred_at` has a zone. `cost_usd` is in USD, a
+    plain decimal string when made here; JSON numbers of other producers are read, too.
+    `executions` is the number of calls that it stands for. `source` and `sequence` say which
+    emitter made it, and as its how manieth. A `correction` may be negative, a `usage` may not.
     `metadata` is a JSON object that only the history keeps.
     """
 
@@ -135,7 +137,8 @@ class Usage(NamedTuple):
     cost_nano: int
 
 
-class Rejection(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rejection:
     """Why the record at `index` of a message (None: the whole message) does not count."""
 
     index: int | None
