@@ -1,0 +1,84 @@
+"""Batch: what one fetch brought from one partition of a source topic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class SourceRecord(Protocol):
+    """One message, as the Kafka client hands it over."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch; -1 when it has none."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Batch:
+    """The messages of one partition with offsets in [start, end).
+
+    Offsets that no message has are markers of transactions, so a batch may be empty and still
+    cover something. `generation` is that of the assignment under which it was fetched. The other
+    names are those that Faust reads of a message; to it, a batch is one.
+    """
+
+    __slots__ = ("end", "generation", "partition", "records", "start", "timestamp", "topic")
+
+    headers = ()
+    key = None
+    checksum = None
+    serialized_key_size = serialized_value_size = 0
+    timestamp_type = 0
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[SourceRecord],
+        start: int,
+        end: int,
+        generation: int = 0,
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.records = records
+        self.start = start
+        self.end = end
+        self.generation = generation
+        self.timestamp = records[-1].timestamp if records else 0
+
+    @property
+    def offset(self) -> int:
+        """The last offset covered; Faust takes it for the message's own."""
+        return self.end - 1
+
+    @property
+    def value(self) -> Batch:
+        return self
+
+
+class GapError(Exception):
+    """Messages between what was applied and what arrived were never seen: they are lost."""
+
+
+def unseen(batch: Batch, position: int) -> Sequence[SourceRecord]:
+    """The messages of a batch at or after `position`, the next offset to apply.
+
+    Raises:
+        GapError: the batch begins after `position`.
+    """
+    if batch.start > position:
+        raise GapError(
+            f"{batch.topic}-{batch.partition}: expected offset {position}, "
+            f"got a batch that begins at {batch.start}"
+        )
+    if batch.start == position:
+        return batch.records
+    return [record for record in batch.records if record.offset >= position]

@@ -1,0 +1,129 @@
+"""Budgets: the owner of a scope decides each request to change its budget, once.
+
+There is one writer to a budget, the worker that owns its scope, so no two API processes can
+overwrite each other unseen. A deleted budget leaves its version behind, so that a budget made
+after it cannot be taken for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from outlay.budget import Budget
+from outlay.decision import BudgetRequest, decode_request
+from outlay.scope import Scope
+
+RECENT_MAX = 16
+"""How many answers are kept per scope, for requests that come again."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a request; `version` is the budget's after it, 0 when there is none."""
+
+    request_id: str
+    accepted: bool
+    version: int
+    reason: str = ""
+
+
+class BudgetState(msgspec.Struct, frozen=True):
+    """What the owner keeps of a scope: its budget if it has one, and the requests decided."""
+
+    budget: Budget | None = None
+    version: int = 0
+    offset: int = -1
+    request_id: str = ""
+    recent: tuple[Answer, ...] = ()
+
+
+NO_BUDGET = BudgetState()
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(BudgetState).decode
+
+
+class RequestError(ValueError):
+    """A message on the budgets topic that is no budget request."""
+
+
+class Budgets:
+    """The budgets of one totals partition."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, BudgetState] = {}
+        self._dirty: set[str] = set()
+
+    def load(self, key: bytes, value: bytes | None) -> None:
+        """Take over one record of the changelog."""
+        if value is None:
+            self.states.pop(key.decode(), None)
+        else:
+            self.states[key.decode()] = _decode(value)
+
+    @property
+    def reaches(self) -> int:
+        """The highest offset of a request that was decided."""
+        return max((state.offset for state in self.states.values()), default=-1)
+
+    def decide(self, value: bytes | None, offset: int) -> tuple[str, Answer | None]:
+        """Decide the request at an offset; returns its scope, and the answer to publish.
+
+        A request that was decided before gets the answer that it got then, None when that one is
+        not kept any more.
+
+        Raises:
+            RequestError: not a budget request for a scope.
+        """
+        request = _parse(value)
+        state = self.states.get(request.scope, NO_BUDGET)
+        self._dirty.add(request.scope)
+        known = next((a for a in state.recent if a.request_id == request.request_id), None)
+        if offset <= state.offset:
+            return request.scope, known
+        if known is not None:
+            self.states[request.scope] = msgspec.structs.replace(state, offset=offset)
+            return request.scope, known
+        try:
+            budget = _changed(state, request)
+        except ValueError as error:
+            version = state.version if state.budget is not None else 0
+            answer = Answer(request.request_id, False, version, str(error))
+            changes: dict[str, object] = {}
+        else:
+            version = state.version + 1
+            answer = Answer(request.request_id, True, version if budget is not None else 0)
+            changes = {"budget": budget, "version": version, "request_id": request.request_id}
+        self.states[request.scope] = msgspec.structs.replace(
+            state, offset=offset, recent=(*state.recent, answer)[-RECENT_MAX:], **changes
+        )
+        return request.scope, answer
+
+    def take_changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """The changelog records of all that changed; they count as written from then on."""
+        for scope in self._dirty:
+            yield scope.encode(), _encode(self.states[scope])
+        self._dirty.clear()
+
+
+def _parse(value: bytes | None) -> BudgetRequest:
+    try:
+        request = decode_request(value or b"")
+        Scope.parse(request.scope)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
+        raise RequestError(f"not a budget request: {error}") from None
+    return request
+
+
+def _changed(state: BudgetState, request: BudgetRequest) -> Budget | None:
+    """The budget that a request asks for; ValueError says why it cannot have it."""
+    version = 0 if state.budget is None else state.version
+    if request.expected_version not in (None, version):
+        raise ValueError(f"the budget has version {version}, not {request.expected_version}")
+    if request.action == "delete":
+        if state.budget is None:
+            raise ValueError("there is no budget to delete")
+        return None
+    base = state.budget if request.action == "patch" and state.budget is not None else Budget()
+    return base.changed(request.changes)

@@ -1,0 +1,143 @@
+"""Decisions: which budgets' states are published, and how far the published ones reach.
+
+A state that changed is published at once, numbers that moved once per refresh. A watermark says
+how far in each usage partition the published decisions reach, so it never passes a decision that
+has moved and waits. After a take-over nothing is published before everything has been read that
+was there by then, so that no decision steps back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from outlay.budget import NOTHING, Amounts, Rules, State, evaluate
+from outlay.decision import (
+    OUTCOME_PREFIX,
+    WATERMARK_KEY,
+    Decision,
+    Outcome,
+    Watermark,
+    encode,
+    window_usage,
+)
+from outlay.window import window_names
+from streams.budgets import Answer, Budgets
+from streams.totals import Totals
+
+CLOCK_SKEW_S = 300.0
+"""How long the last window is still published after its end, for readers whose clocks lag."""
+
+WATERMARK_INTERVAL_MS = 1_000
+"""How often the watermark is published at least, in milliseconds."""
+
+
+class Decisions:
+    """What of one totals partition is to be published, and when."""
+
+    def __init__(self, totals: Totals, budgets: Budgets, *, refresh_ms: int) -> None:
+        self._totals = totals
+        self._budgets = budgets
+        self._refresh_ms = refresh_ms
+        self._moved: set[str] = set()
+        self._outcomes: list[tuple[str, Answer]] = []
+        self._published: dict[str, tuple[State | None, int]] = {}
+        self._rules: dict[str, tuple[int, Rules]] = {}
+        self._refreshed_at_ms = 0
+        self._watermark_at_ms = 0
+        self._watermark: dict[int, int] | None = None
+        self._day = 0
+
+    def moved(self, scope: str) -> None:
+        """A total or the budget of a scope may have changed."""
+        if scope in self._budgets.states:
+            self._moved.add(scope)
+
+    def answered(self, scope: str, answer: Answer) -> None:
+        """A request was answered: whoever asked waits for it."""
+        self._outcomes.append((scope, answer))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a decision that moved is not published yet."""
+        return bool(self._moved)
+
+    def publish(self, now_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
+        """The messages for the decisions topic now, in their order; they count as published."""
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        if now.toordinal() != self._day:  # a day began: states fall back by themselves
+            self._moved.update(s for s, state in self._budgets.states.items() if state.budget)
+            self._day = now.toordinal()
+        due = now_ms - self._refreshed_at_ms >= self._refresh_ms
+        if due:
+            self._refreshed_at_ms = now_ms
+        for scope in list(self._moved):
+            yield from self._publish_scope(scope, now, due)
+        for scope, answer in self._outcomes:
+            yield _outcome(scope, answer, now)
+        self._outcomes.clear()
+        if not self._moved:
+            yield from self._publish_watermark(now, now_ms)
+
+    def _publish_scope(
+        self, scope: str, now: datetime, due: bool
+    ) -> Iterator[tuple[bytes, bytes | None]]:
+        state = self._budgets.states[scope]
+        if state.budget is None:
+            self._moved.discard(scope)
+            self._rules.pop(scope, None)
+            if self._published.get(scope) != (None, state.version):
+                self._published[scope] = (None, state.version)
+                yield scope.encode(), None
+            return
+        version, rules = self._rules.get(scope, (-1, None))
+        if rules is None or version != state.version:
+            rules = Rules(state.budget)
+            self._rules[scope] = (state.version, rules)
+        day, month = window_names(now.toordinal())
+        level = evaluate(rules, self._amounts(scope, day), self._amounts(scope, month)).state
+        if not due and self._published.get(scope) == (level, state.version):
+            return
+        self._moved.discard(scope)
+        self._published[scope] = (level, state.version)
+        decision = Decision(
+            scope=scope,
+            version=state.version,
+            state=level,
+            budget=state.budget,
+            windows={
+                name: window_usage(*total)
+                for name in _windows(now)
+                if (total := self._totals.total((scope, name))) is not None
+            },
+            request_id=state.request_id,
+            published_at=now,
+        )
+        yield scope.encode(), encode(decision)
+
+    def _amounts(self, scope: str, window: str) -> Amounts:
+        total = self._totals.total((scope, window))
+        return NOTHING if total is None else total[0]
+
+    def _publish_watermark(
+        self, now: datetime, now_ms: int
+    ) -> Iterator[tuple[bytes, bytes | None]]:
+        progress = self._totals.progress
+        if self._watermark == progress and now_ms - self._watermark_at_ms < WATERMARK_INTERVAL_MS:
+            return
+        self._watermark = dict(progress)
+        self._watermark_at_ms = now_ms
+        yield WATERMARK_KEY, encode(Watermark(self._watermark, now))
+
+
+def _windows(now: datetime) -> list[str]:
+    """The windows that a reader may take for the current ones, and those that follow."""
+    today = now.toordinal()
+    lagging = (now - timedelta(seconds=CLOCK_SKEW_S)).toordinal()
+    names = {*window_names(lagging), *window_names(today), *window_names(today + 1)}
+    return sorted(names)
+
+
+def _outcome(scope: str, answer: Answer, now: datetime) -> tuple[bytes, bytes]:
+    outcome = Outcome(answer.request_id, scope, answer.accepted, answer.version, answer.reason, now)
+    return OUTCOME_PREFIX + scope.encode(), encode(outcome)

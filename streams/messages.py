@@ -1,0 +1,151 @@
+"""What the stages say to each other and to their changelogs: the bytes, and nothing else.
+
+All is JSON, so that an operator can read it with any Kafka tool. Amounts are integers of
+nano-dollars here, since no one outside reads these topics.
+
+- A partials message is what one partition of the usage topic tells one partition of the totals.
+- A changelog's key is `SCOPE WINDOW` (partials) or `SCOPE WINDOW PARTITION` (totals), its value
+  `[offset, cost_nano, executions, input_tokens, output_tokens]`; `floor` and `progress` are keys
+  of their own. No scope's key holds a space, ids being percent-encoded.
+"""
+
+from __future__ import annotations
+
+import base64
+from sys import intern
+from typing import NamedTuple
+
+import msgspec
+
+from outlay.budget import Amounts
+from streams.flush import Outgoing
+
+FLOOR_KEY = b"floor"
+PROGRESS_KEY = b"progress"
+
+DEAD_LETTER_RECORD_BYTES_MAX = 65_536
+"""How much of a rejected message its dead letter keeps, in bytes."""
+
+Key = tuple[str, str]
+"""A scope's key and a window's name."""
+
+
+class Entry(msgspec.Struct, array_like=True, gc=False):
+    """The cumulative amounts of one (scope, window) over one usage partition, up to `offset`."""
+
+    offset: int
+    cost_nano: int = 0
+    executions: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def amounts(self) -> Amounts:
+        return Amounts(self.cost_nano, self.executions, self.input_tokens, self.output_tokens)
+
+
+class PartialEntry(NamedTuple):
+    """An `Entry` on its way to the totals."""
+
+    scope: str
+    window: str
+    offset: int
+    cost_nano: int
+    executions: int
+    input_tokens: int
+    output_tokens: int
+
+
+class PartialsMessage(msgspec.Struct, frozen=True):
+    """What a usage partition has for one totals partition.
+
+    `progress` is the offset up to which everything has been told, None on all but the last part
+    of a flush; -1 where the partition is empty yet. `floor_day` is the day ordinal of the newest
+    message of the usage partition, 0 when it has seen none.
+    """
+
+    partition: int
+    floor_day: int
+    progress: int | None
+    entries: list[PartialEntry]
+
+
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message or a record that does not count: why, where it stands, and itself.
+
+    `index` is that of the record in its message; absent when the whole message is rejected.
+    `record` is the message's value as text, `record_base64` when it is not UTF-8; cut after
+    `DEAD_LETTER_RECORD_BYTES_MAX`, which `truncated` says.
+    """
+
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    index: int | None = None
+    record: str | None = None
+    record_base64: str | None = None
+    truncated: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """The coordinates, so that a repeated dead letter is known to be the same."""
+        at = f"{self.topic}/{self.partition}/{self.offset}"
+        return (at if self.index is None else f"{at}/{self.index}").encode()
+
+
+encode = msgspec.json.Encoder().encode
+decode_entry = msgspec.json.Decoder(Entry).decode
+decode_partials = msgspec.json.Decoder(PartialsMessage).decode
+decode_offsets = msgspec.json.Decoder(dict[int, int]).decode
+decode_int = msgspec.json.Decoder(int).decode
+
+
+def dead_letter(
+    reason: str,
+    value: bytes | None,
+    *,
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp_ms: int,
+    index: int | None = None,
+) -> DeadLetter:
+    """The dead letter of a message's value."""
+    kept = (value or b"")[:DEAD_LETTER_RECORD_BYTES_MAX]
+    truncated = len(value or b"") > len(kept)
+    try:
+        # A cut may fall inside a character: what is left of it is not worth base64.
+        text = kept.decode("utf-8", errors="ignore" if truncated else "strict")
+    except UnicodeDecodeError:
+        return DeadLetter(
+            reason, topic, partition, offset, timestamp_ms, index,
+            record_base64=base64.b64encode(kept).decode(), truncated=truncated,
+        )  # fmt: skip
+    return DeadLetter(
+        reason, topic, partition, offset, timestamp_ms, index, record=text, truncated=truncated
+    )
+
+
+def dead_letter_message(topic: str, letter: DeadLetter) -> Outgoing:
+    """The message that carries a dead letter; its topic has one partition."""
+    return Outgoing(topic, 0, letter.key, encode(letter))
+
+
+def changelog_key(key: Key) -> bytes:
+    return f"{key[0]} {key[1]}".encode()
+
+
+def totals_changelog_key(key: Key, partition: int) -> bytes:
+    return f"{key[0]} {key[1]} {partition}".encode()
+
+
+def parse_changelog_key(raw: bytes) -> Key:
+    scope, window = raw.decode().split(" ")
+    return intern(scope), intern(window)
+
+
+def parse_totals_changelog_key(raw: bytes) -> tuple[Key, int]:
+    scope, window, partition = raw.decode().split(" ")
+    return (intern(scope), intern(window)), int(partition)

@@ -1,0 +1,102 @@
+"""The two stages, as ownership sees them: what they read, what they keep, who writes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from outlay.topics import TopicNames, partition_of
+from streams.ownership import State
+from streams.partials import Partials
+from streams.totals_state import TotalsState
+from streams.writer import Writer
+
+SCOPES_CACHE_MAX = 1_048_576
+"""How many scopes' totals partitions are kept ready; murmur2 in Python costs 10 µs and more."""
+
+NewWriter = Callable[[str, int], Writer]
+"""Makes the writer of a stage's partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changelogs:
+    """The names of the tables' changelog topics."""
+
+    app_id: str
+
+    @property
+    def partials(self) -> str:
+        return f"{self.app_id}-partials-changelog"
+
+    @property
+    def totals(self) -> str:
+        return f"{self.app_id}-totals-changelog"
+
+    @property
+    def budgets(self) -> str:
+        return f"{self.app_id}-budgets-changelog"
+
+
+class PartialsStage:
+    """Stage 1: usage in, partials out; owned by partition of the usage topic."""
+
+    name = "partials"
+
+    def __init__(
+        self,
+        topics: TopicNames,
+        changelogs: Changelogs,
+        totals_partitions: int,
+        new_writer: NewWriter,
+    ) -> None:
+        self.sources: tuple[str, ...] = (topics.usage,)
+        self.changelogs: tuple[str, ...] = (changelogs.partials,)
+        self._topics = topics
+        self._totals_partitions = totals_partitions
+        self._new_writer = new_writer
+
+        @lru_cache(maxsize=SCOPES_CACHE_MAX)
+        def totals_partition(scope: str) -> int:
+            return partition_of(scope.encode(), totals_partitions)
+
+        self._totals_partition = totals_partition
+
+    def new_state(self, partition: int) -> State:
+        return Partials(
+            partition,
+            topics=self._topics,
+            changelog=self.changelogs[0],
+            totals_partition=self._totals_partition,
+            totals_partitions=self._totals_partitions,
+        )
+
+    def new_writer(self, partition: int) -> Writer:
+        return self._new_writer(self.name, partition)
+
+
+class TotalsStage:
+    """Stage 2: partials and budget requests in, decisions out; owned by partition of the scopes."""
+
+    name = "totals"
+
+    def __init__(
+        self, topics: TopicNames, changelogs: Changelogs, refresh_ms: int, new_writer: NewWriter
+    ) -> None:
+        self.sources: tuple[str, ...] = (topics.partials, topics.budgets)
+        self.changelogs: tuple[str, ...] = (changelogs.totals, changelogs.budgets)
+        self._topics = topics
+        self._refresh_ms = refresh_ms
+        self._new_writer = new_writer
+
+    def new_state(self, partition: int) -> State:
+        return TotalsState(
+            partition,
+            topics=self._topics,
+            totals_changelog=self.changelogs[0],
+            budgets_changelog=self.changelogs[1],
+            refresh_ms=self._refresh_ms,
+        )
+
+    def new_writer(self, partition: int) -> Writer:
+        return self._new_writer(self.name, partition)

@@ -1,0 +1,121 @@
+"""Topics: made when absent, and checked when there, before a worker starts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from outlay.usage import MESSAGE_BYTES_MAX
+from schemas.settings import Settings
+from streams.stages import Changelogs
+
+ADMIN_TIMEOUT_MS = 30_000
+"""How long one request to the broker may take."""
+
+READY_TIMEOUT_S = 30.0
+"""How long topics may take to have leaders after they were made."""
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+_COMPACTED = {"cleanup.policy": "compact"}
+# A cleaner that overtook a gateway which is loading would hide decisions that a watermark claims.
+_DECISIONS = _COMPACTED | {"min.compaction.lag.ms": str(_HOUR_MS)}
+
+log = structlog.get_logger("outlay.streams")
+
+
+class TopicError(Exception):
+    """A topic is not as the worker needs it, and is not changed by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it is made: its name, partitions and configuration."""
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """All topics that the streams need, those that agents and gateways use among them."""
+    names, changelogs = settings.topics, Changelogs(settings.app_id)
+    usage, totals = settings.usage_partitions, settings.totals_partitions
+    week = {"retention.ms": str(7 * _DAY_MS)}
+    return [
+        # The broker's own clock: one agent's wrong one must not age everybody's windows.
+        TopicSpec(
+            names.usage,
+            usage,
+            week
+            | {
+                "message.timestamp.type": "LogAppendTime",
+                "max.message.bytes": str(MESSAGE_BYTES_MAX + 65_536),
+            },
+        ),
+        TopicSpec(names.partials, totals, week),
+        TopicSpec(names.budgets, totals, week),
+        TopicSpec(names.decisions, totals, _DECISIONS),
+        TopicSpec(names.rejected, 1, {"retention.ms": str(30 * _DAY_MS)}),
+        TopicSpec(changelogs.partials, usage, _COMPACTED),
+        TopicSpec(changelogs.totals, totals, _COMPACTED),
+        TopicSpec(changelogs.budgets, totals, _COMPACTED),
+    ]
+
+
+async def ensure_topics(settings: Settings) -> None:
+    """Make the topics that are absent.
+
+    Raises:
+        TopicError: one exists with another number of partitions, or could not be made.
+    """
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=ADMIN_TIMEOUT_MS
+    )
+    await admin.start()
+    try:
+        specs = topic_specs(settings)
+        existing = set(await admin.list_topics())
+        absent = [spec for spec in specs if spec.name not in existing]
+        if absent:
+            await _create(admin, absent, settings.replication_factor)
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while not await _check(admin, specs):  # noqa: ASYNC110 - the broker tells no event
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise TopicError(f"topics had no leaders after {READY_TIMEOUT_S:.0f} s") from None
+    finally:
+        await admin.close()
+
+
+async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec], replication: int) -> None:
+    response = await admin.create_topics(
+        [
+            NewTopic(spec.name, spec.partitions, replication, topic_configs=spec.config)
+            for spec in specs
+        ]
+    )
+    for name, code, *_ in response.topic_errors:
+        # Another worker may have made it in the meantime.
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise TopicError(f"{name} could not be made: {for_code(code).__name__}")
+    log.info("topics made", topics=[spec.name for spec in specs])
+
+
+async def _check(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> bool:
+    """Whether all topics have leaders."""
+    described = {t["topic"]: t for t in await admin.describe_topics([s.name for s in specs])}
+    for spec in specs:
+        partitions = described.get(spec.name, {}).get("partitions", [])
+        if not partitions or any(p["leader"] < 0 for p in partitions):
+            return False
+        if len(partitions) != spec.partitions:
+            raise TopicError(
+                f"{spec.name} has {len(partitions)} partitions, the settings say "
+                f"{spec.partitions}: totals would start again from nothing"
+            )
+    return True

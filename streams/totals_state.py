@@ -1,0 +1,182 @@
+"""The totals stage: one partition of totals, budgets and decisions, in one state.
+
+It reads the partials and the budget requests of its partition; what it writes goes in one flush.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from outlay.topics import TopicNames
+from streams import messages
+from streams.batch import Batch, SourceRecord, unseen
+from streams.budgets import Budgets, RequestError
+from streams.counts import Count
+from streams.decisions import Decisions
+from streams.flush import Flush, Outgoing, Unit, cut
+from streams.messages import DeadLetter
+from streams.totals import Totals
+
+DIRTY_MAX = 500_000
+"""How many entries may wait for a flush before the stage stops reading."""
+
+REJECTED_MAX = 10_000
+"""How many dead letters may wait for a flush before the stage stops reading."""
+
+
+class TotalsState:
+    """The state of one partition of the totals stage.
+
+    Its life: `load` for each changelog record, `begin`, then `apply` and `flush` in turn.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        topics: TopicNames,
+        totals_changelog: str,
+        budgets_changelog: str,
+        refresh_ms: int,
+    ) -> None:
+        self.partition = partition
+        self.totals = Totals()
+        self.budgets = Budgets()
+        self.decisions = Decisions(self.totals, self.budgets, refresh_ms=refresh_ms)
+        self.positions: dict[str, int] = {}
+        """The next offset to apply, by source topic."""
+        self._counts: Counter[Count] = Counter()
+        self._topics = topics
+        self._changelogs: dict[str, Totals | Budgets] = {
+            totals_changelog: self.totals,
+            budgets_changelog: self.budgets,
+        }
+        self._committed: dict[str, int] = {}
+        self._hold: dict[str, int] = {}
+        self._rejected: list[DeadLetter] = []
+
+    # -- recovery
+
+    def load(self, changelog: str, key: bytes, value: bytes | None) -> None:
+        """Take over one record of a changelog."""
+        self._changelogs[changelog].load(key, value)
+
+    def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None:
+        """Start to apply at the committed offsets; publish only from `ends` on."""
+        self.positions = dict(positions)
+        self._committed = dict(positions)
+        self._hold = ends
+
+    @property
+    def reaches(self) -> dict[int, int]:
+        """The highest offset that this state has counted, by usage partition."""
+        return self.totals.reaches
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was there at the take-over has not all been read yet."""
+        return any(self.positions[topic] < end for topic, end in self._hold.items())
+
+    # -- reading
+
+    def apply(self, batch: Batch) -> None:
+        """Take over a batch of partials or of budget requests.
+
+        Raises:
+            GapError: messages before it are missing.
+        """
+        position = self.positions[batch.topic]
+        take = self._partials if batch.topic == self._topics.partials else self._request
+        records = unseen(batch, position)
+        self._counts["messages"] += len(records)
+        for record in records:
+            take(record)
+        self.positions[batch.topic] = max(position, batch.end)
+
+    def _partials(self, record: SourceRecord) -> None:
+        try:
+            message = messages.decode_partials(record.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._reject(self._topics.partials, record, f"not a partials message: {error}")
+            return
+        for scope in self.totals.merge(message):
+            self.decisions.moved(scope)
+
+    def _request(self, record: SourceRecord) -> None:
+        try:
+            scope, answer = self.budgets.decide(record.value, record.offset)
+        except RequestError as error:
+            self._reject(self._topics.budgets, record, str(error))
+            return
+        self.decisions.moved(scope)
+        if answer is not None:
+            self.decisions.answered(scope, answer)
+
+    def _reject(self, topic: str, record: SourceRecord, reason: str) -> None:
+        self._counts["rejected"] += 1
+        self._rejected.append(
+            messages.dead_letter(
+                reason,
+                record.value,
+                topic=topic,
+                partition=self.partition,
+                offset=record.offset,
+                timestamp_ms=record.timestamp,
+            )
+        )
+
+    # -- writing
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for a flush that reading should pause."""
+        return self.totals.dirty_count >= DIRTY_MAX or len(self._rejected) >= REJECTED_MAX
+
+    def take_counts(self) -> Mapping[Count, int]:
+        """What was seen since the last time; a replay counts again."""
+        counts, self._counts = self._counts, Counter()
+        counts["late"], self.totals.late = self.totals.late, 0
+        return counts
+
+    def flush(self, now_ms: int) -> Flush | None:
+        """What is to be written now, taken over as written; None when there is nothing to say.
+
+        The input is committed only up to what the published decisions contain: while one waits
+        for its refresh, or everything for the end of the take-over, nothing is.
+        """
+        outputs = [] if self.holds else list(self._publications(now_ms))
+        changelog = list(self._changes())
+        letters = [
+            messages.dead_letter_message(self._topics.rejected, letter) for letter in self._rejected
+        ]
+        settled = (
+            not self.holds and not self.decisions.waiting and self.positions != self._committed
+        )
+        if not (outputs or changelog or letters or settled):
+            return None
+        self._rejected.clear()
+        offsets = {}
+        if settled:
+            self._committed = dict(self.positions)
+            offsets = {(topic, self.partition): at for topic, at in self.positions.items()}
+        return cut(_units(outputs + letters, changelog), offsets)
+
+    def _publications(self, now_ms: int) -> Iterable[Outgoing]:
+        for key, value in self.decisions.publish(now_ms):
+            yield Outgoing(self._topics.decisions, self.partition, key, value)
+
+    def _changes(self) -> Iterable[Outgoing]:
+        for changelog, table in self._changelogs.items():
+            for key, value in table.take_changes():
+                yield Outgoing(changelog, self.partition, key, value)
+
+
+def _units(outputs: list[Outgoing], changelog: list[Outgoing]) -> Iterable[Unit]:
+    """One message a unit, all outputs first: what the changelog shows has been published."""
+    for output in outputs:
+        yield Unit([output], [])
+    for record in changelog:
+        yield Unit([], [record])

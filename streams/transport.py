@@ -1,0 +1,198 @@
+"""The transport: Faust's own, opened where it is slow or wrong.
+
+- Source topics reach their agents as one message per fetched batch, and so do changelogs reach
+  recovery (see `streams.batch`).
+- A changelog's batch also covers offsets that no message has: behind the marker of
+  a transaction, Faust's recovery would wait for ever.
+- Nothing is taken from a source topic before recovery is really over: Faust resumes sources first,
+  then seeks, and then clears its queues, which would skip messages silently.
+- Owned partitions are fenced before recovery asks how far the changelog goes.
+- Offsets of source topics are committed by the flush, never by Faust.
+- A position that the broker does not have any more is an error, not a reason to jump.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from aiokafka.consumer.fetcher import OffsetResetStrategy
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streams.batch import Batch
+
+FETCH_TIMEOUT_S = 0.1
+"""How long one fetch waits for messages; markers alone are handed over after that."""
+
+FETCH_WAIT_MS = 20
+"""How long the broker may hold a fetch back; Faust's 1,500 would park whole partitions."""
+
+
+class Owner(Protocol):
+    """Who owns the assigned partitions; see `streams.ownership`."""
+
+    async def take_over(self, changelogs: Iterable[TP]) -> None:
+        """Fence: called before the ends of these changelogs are asked for."""
+
+    @property
+    def is_recovered(self) -> bool:
+        """Whether all tables of the present assignment have been recovered."""
+
+    async def begin(self, positions: Mapping[TP, int], ends: Mapping[TP, int]) -> None:
+        """Recovery is over: start at these offsets of the source topics."""
+
+    async def let_go(self) -> None:
+        """Flush for the last time and forget everything; never raises."""
+
+    async def fail(self, error: BaseException) -> None:
+        """Something is wrong that no retry mends: the worker has to die."""
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Fetches, and makes batches of what was fetched."""
+
+    consumer: Consumer
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
+        max_records: int | None = None,
+    ) -> dict[TP, Any]:
+        before = self._positions(consumer, active_partitions)
+        generation = consumer._coordinator.generation
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        after = self._positions(consumer, active_partitions)
+        return {
+            tp: [Batch(tp.topic, tp.partition, fetched.get(tp, ()), start, after[tp], generation)]
+            for tp, start in before.items()
+            if after.get(tp, start) > start
+        }
+
+    def _positions(self, consumer: Any, partitions: Iterable[TP]) -> dict[TP, int]:
+        assignment = consumer._subscription.subscription.assignment
+        if assignment is None:
+            return {}
+        states = ((tp, assignment.state_value(tp)) for tp in partitions)
+        return {
+            tp: state.position
+            for tp, state in states
+            if state is not None and state.has_valid_position
+        }
+
+    def set_strict(self, strict: bool) -> None:
+        """Whether a position out of the log's range is an error (or goes back to its start)."""
+        strategy = OffsetResetStrategy.NONE if strict else OffsetResetStrategy.EARLIEST
+        self._ensure_consumer()._fetcher._default_reset_strategy = strategy
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer, with the source topics taken out of its own bookkeeping."""
+
+    _thread: ConsumerThread
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def _owner(self) -> Owner:
+        owner: Owner = self.app.ownership
+        return owner
+
+    def _is_source(self, topic: str) -> bool:
+        return topic in self.app.source_topics
+
+    # -- reading
+
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109 - Faust's signature
+    ) -> dict[TP, Any]:
+        wanted = set(active_partitions or ())
+        if not self.app.tables.actives_ready:
+            wanted = {tp for tp in wanted if not self._is_source(tp.topic)}
+        if not wanted:  # an empty set would mean: everything
+            await asyncio.sleep(FETCH_TIMEOUT_S)
+            return {}
+        try:
+            return dict(await super()._getmany(wanted, min(timeout, FETCH_TIMEOUT_S)))
+        except self.consumer_stopped_errors:
+            raise
+        except Exception as error:
+            await self._owner.fail(error)
+            raise
+
+    # -- assignment
+
+    async def highwaters(self, *tps: TP) -> Mapping[TP, int]:
+        try:
+            await self._owner.take_over(tps)
+        except Exception as error:
+            await self._owner.fail(error)
+            raise
+        ends: Mapping[TP, int] = await super().highwaters(*tps)
+        return ends
+
+    async def perform_seek(self) -> None:
+        await super().perform_seek()
+        if not self._owner.is_recovered:
+            return  # Faust also seeks back whenever it drops what it fetched during a rebalance
+        sources = [tp for tp in self.assignment() if self._is_source(tp.topic)]
+        if not sources:
+            return
+        positions = {tp: self._committed_offset.get(tp) for tp in sources}
+        unknown = [tp for tp, offset in positions.items() if offset is None]
+        if unknown:  # aiokafka does not seek where nothing is committed
+            positions.update(await self.earliest_offsets(*unknown))
+        await self._thread.seek_wait(positions)
+        self._thread.set_strict(True)
+        try:
+            usage = self.app.topic_names.usage
+            log = [TP(usage, p) for p in range(self.topic_partitions(usage) or 0)]
+            await self._owner.begin(positions, await super().highwaters(*{*sources, *log}))
+        except Exception as error:
+            await self._owner.fail(error)
+            raise
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super().on_partitions_revoked(revoked)
+        await self._owner.let_go()
+        for tp in revoked:
+            if not self._is_source(tp.topic):
+                # What was kept of it is gone: recovery must read it from its start again.
+                self.app.tables.recovery.revoke(tp)
+        self._thread.set_strict(False)
+
+    # -- Faust's bookkeeping of offsets, which the flush replaces
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if not self._is_source(tp.topic):
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if not self._is_source(tp.topic):
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        self._acked[tp].clear()  # it would grow for ever
+        self._acked_index[tp].clear()
+        return None
+
+    async def commit_offsets(self, offsets: Mapping[TP, int]) -> None:
+        """Commit offsets in the group, outside any transaction; raises when it cannot."""
+        if not await self._thread.commit(offsets):
+            raise RuntimeError(f"offsets were not committed: {dict(offsets)}")
+
+
+class Transport(driver.Transport):
+    """Faust's transport with the consumer above."""
+
+    Consumer = Consumer
