@@ -33,6 +33,7 @@ class App(faust.App):
     ownership: Ownership
     source_topics: frozenset[str]
     topic_names: TopicNames
+    usage_partitions: int
     shared_producer: SharedProducer
 
     def _create_directories(self) -> None:
@@ -79,6 +80,7 @@ def create_app(settings: Settings, *, transactions: bool) -> App:
     app.transport = Transport(urls, app)
     names, changelogs = settings.topics, Changelogs(settings.app_id)
     app.topic_names = names
+    app.usage_partitions = settings.usage_partitions
     app.source_topics = frozenset({names.usage, names.partials, names.budgets})
     _declare_tables(app, settings, changelogs)
     app.ownership = _ownership(app, settings, changelogs, transactions=transactions)

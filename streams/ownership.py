@@ -165,20 +165,29 @@ class Ownership:
 
     # -- take-over
 
-    async def take_over(self, changelogs: Iterable[Any]) -> None:
-        """Own these changelogs' partitions, fenced.
+    def check_assignment(self, assigned: Iterable[Any]) -> None:
+        """Each stage's topics must come together, partition by partition.
 
         Raises:
-            OwnershipError: a stage's changelogs were not all assigned together.
+            OwnershipError: they do not, and totals would start again from nothing.
         """
-        assigned = {(tp.topic, tp.partition) for tp in changelogs}
-        await self.let_go()
+        given = {(tp.topic, tp.partition) for tp in assigned}
         for stage in self._stages:
-            partitions = {p for topic, p in assigned if topic in stage.changelogs}
-            for partition in partitions:
-                missing = [t for t in stage.changelogs if (t, partition) not in assigned]
+            topics = (*stage.sources, *stage.changelogs)
+            for partition in {p for topic, p in given if topic in topics}:
+                missing = [topic for topic in topics if (topic, partition) not in given]
                 if missing:
-                    raise OwnershipError(f"{missing} of {partition} went to another worker")
+                    raise OwnershipError(
+                        f"partition {partition} of {missing} was not assigned with the others: "
+                        "do all these topics have as many partitions?"
+                    )
+
+    async def take_over(self, changelogs: Iterable[Any]) -> None:
+        """Own these changelogs' partitions, fenced."""
+        await self.let_go()
+        assigned = {(tp.topic, tp.partition) for tp in changelogs}
+        for stage in self._stages:
+            for partition in {p for topic, p in assigned if topic in stage.changelogs}:
                 owned = Owned(stage, partition, self._interval_s)
                 for topic in (*stage.sources, *stage.changelogs):
                     self.owned[topic, partition] = owned
@@ -211,31 +220,28 @@ class Ownership:
                 owned.recovered.add(changelog)
 
     @property
-    def is_recovered(self) -> bool:
-        return all(owned.recovered == set(owned.stage.changelogs) for owned in self.all())
+    def awaits_begin(self) -> bool:
+        """Whether all that is owned has been recovered, and has not begun."""
+        return bool(self.owned) and all(
+            owned.recovered == set(owned.stage.changelogs) and not owned.has_begun
+            for owned in self.all()
+        )
 
     async def begin(self, positions: Mapping[Any, int], ends: Mapping[Any, int]) -> None:
         """Start to apply at these offsets, and to flush.
 
         Raises:
-            OwnershipError: sources and changelogs were not assigned together.
+            OwnershipError: a state has counted what the broker does not hold (any more).
         """
         at = {(tp.topic, tp.partition): offset for tp, offset in positions.items()}
         end = {(tp.topic, tp.partition): offset for tp, offset in ends.items()}
-        foreign = [tp for tp in at if tp not in self.owned]
-        if foreign:
-            raise OwnershipError(f"{foreign} came without its changelog")
         for owned in self.all():
-            if not owned.has_begun:
-                self._begin(owned, at, end)
+            self._begin(owned, at, end)
 
     def _begin(
         self, owned: Owned, at: dict[TopicPartition, int], end: dict[TopicPartition, int]
     ) -> None:
         partition, sources = owned.partition, owned.stage.sources
-        missing = [topic for topic in sources if (topic, partition) not in at]
-        if missing:
-            raise OwnershipError(f"{missing} of {partition} went to another worker")
         positions = {topic: at[topic, partition] for topic in sources}
         ends = {topic: end[topic, partition] for topic in sources}
         if self._check_ends:

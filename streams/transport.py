@@ -36,9 +36,12 @@ class Owner(Protocol):
     async def take_over(self, changelogs: Iterable[TP]) -> None:
         """Fence: called before the ends of these changelogs are asked for."""
 
+    def check_assignment(self, assigned: Iterable[TP]) -> None:
+        """Raise when what belongs together was not assigned together."""
+
     @property
-    def is_recovered(self) -> bool:
-        """Whether all tables of the present assignment have been recovered."""
+    def awaits_begin(self) -> bool:
+        """Whether all tables of the present assignment are recovered, and nothing has begun."""
 
     async def begin(self, positions: Mapping[TP, int], ends: Mapping[TP, int]) -> None:
         """Recovery is over: start at these offsets of the source topics."""
@@ -144,7 +147,7 @@ class Consumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         await super().perform_seek()
-        if not self._owner.is_recovered:
+        if not self._owner.awaits_begin:
             return  # Faust also seeks back whenever it drops what it fetched during a rebalance
         sources = [tp for tp in self.assignment() if self._is_source(tp.topic)]
         if not sources:
@@ -156,12 +159,19 @@ class Consumer(driver.Consumer):
         await self._thread.seek_wait(positions)
         self._thread.set_strict(True)
         try:
-            usage = self.app.topic_names.usage
-            log = [TP(usage, p) for p in range(self.topic_partitions(usage) or 0)]
+            log = [TP(self.app.topic_names.usage, p) for p in range(self.app.usage_partitions)]
             await self._owner.begin(positions, await super().highwaters(*{*sources, *log}))
         except Exception as error:
             await self._owner.fail(error)
             raise
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        try:
+            self._owner.check_assignment(assigned)
+        except Exception as error:  # aiokafka would swallow it
+            await self._owner.fail(error)
+            raise
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)
