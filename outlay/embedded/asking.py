@@ -22,16 +22,18 @@ _T = TypeVar("_T")
 
 
 def answers(bootstrap_servers: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
-    """Whether the broker answers a metadata request with itself as a member, within `timeout_s`.
+    """Whether the broker answers a metadata request, and a member it names can be reached.
 
-    A broker that has no controller or is still fenced names no brokers: it does not count.
+    A broker that is still fenced names no members; one that was moved, or is set up wrongly, names
+    an address where nobody is. Neither counts. At most `timeout_s`.
     """
 
     async def ask() -> bool:
         # A plain connection first: aiokafka logs an error for each refused one.
         await _connect_any(bootstrap_servers)
         async with _Client(bootstrap_servers, timeout_s) as client:
-            return bool(client.cluster.brokers())
+            members = client.cluster.brokers()
+            return any([await client.ready(member.nodeId) for member in members])
 
     try:
         return _run(ask, timeout_s)
@@ -44,9 +46,9 @@ def supports_transactions(
 ) -> bool:
     """Whether the broker gives out a producer id for a transactional producer.
 
-    Asked by really doing it, since a broker may list `InitProducerId` and refuse it (Tansu does). It
-    leaves one unused transactional id behind, which the broker forgets by itself (after 7 days by
-    default). False when it refuses for good or has not agreed within `timeout_s`.
+    Asked by really doing it, since a broker may list `InitProducerId` and refuse it (Tansu does).
+    It leaves one unused transactional id behind, which the broker forgets by itself (after 7 days
+    by default). False when it refuses for good or has not agreed within `timeout_s`.
     """
 
     async def ask() -> bool:

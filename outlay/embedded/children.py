@@ -1,4 +1,4 @@
-"""Child processes that are started, watched and stopped within bounds, and die with their parent."""
+"""Child processes that are started, watched and stopped in bounds; they die with their parent."""
 
 import os
 import shutil
@@ -25,9 +25,9 @@ _LAUNCHER = Path(__file__).with_name("launch.py")
 class ChildProcess:
     """One child process, in a session of its own, writing its output to a log file.
 
-    A session of its own, so that Ctrl-C in a terminal reaches the parent alone, which then stops its
-    children in the right order. On Linux the child is killed when the parent dies, however it dies
-    (see `outlay.embedded.launch`); elsewhere a child outlives a parent that is killed by SIGKILL.
+    A session of its own, so that Ctrl-C in a terminal reaches the parent alone, which then stops
+    its children in the right order. On Linux the child is killed when the parent dies, however it
+    dies (see `outlay.embedded.launch`); elsewhere a child outlives a parent killed by SIGKILL.
 
     Safe to start from any thread and from within an event loop, where it blocks for some
     milliseconds; not meant to be shared between threads. It can be started again after it ended.
@@ -99,7 +99,7 @@ class ChildProcess:
             )
 
     def poll(self) -> int | None:
-        """The exit code (negative: the signal that ended it); None while it runs or before a start."""
+        """The exit code (negative: the signal that ended it); None while it runs or unstarted."""
         return None if self._process is None else self._process.poll()
 
     def wait_until(

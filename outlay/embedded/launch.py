@@ -1,10 +1,10 @@
 """Run a command that dies with its parent: ``python -I -S launch.py PARENT_PID ARGV...``.
 
 This file is run as a script, as the first thing in a new child process. On Linux it asks the kernel
-to kill this process when the parent goes, then becomes the command by `execvp`: the process id stays,
-and the request survives the exec. A script and not a `preexec_fn`, because Python code between fork
-and exec may deadlock where the parent has threads. It imports only the standard library, for a
-start of about 15 ms.
+to kill this process when the parent goes, then becomes the command by `execvp`: the process id
+stays, and the request survives the exec. A script and not a `preexec_fn`, because Python code
+between fork and exec may deadlock where the parent has threads. It imports nothing but the standard
+library, so it costs about 20 ms.
 
 Elsewhere than on Linux it only becomes the command: there a child outlives a parent that is killed.
 """

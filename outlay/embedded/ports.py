@@ -18,11 +18,17 @@ def free_port() -> int:
     """
     for _ in range(TRIES_MAX):
         port = random.randrange(PORT_MIN, PORT_MAX)
-        with socket.socket() as candidate:
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                candidate.bind((LOOPBACK, port))
-            except OSError:
-                continue
+        if is_free(port):
             return port
     raise OSError(f"no free port on {LOOPBACK} after {TRIES_MAX} tries")
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens on the port now."""
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
