@@ -3,7 +3,7 @@
 A state that changed is published at once, numbers that moved once per refresh. A watermark says
 how far in each usage partition the published decisions reach, so it never passes a decision that
 has moved and waits. After a take-over nothing is published before everything has been read that
-was there by then, so that no decision steps back.
+was there by then, so that no decision steps back; then every budget's decision is, once.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Decisions:
     def publish(self, now_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
         """The messages for the decisions topic now, in their order; they count as published."""
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
-        if now.toordinal() != self._day:  # a day began: states fall back by themselves
+        if now.toordinal() != self._day:  # a day began, or the ownership did
             self._moved.update(s for s, state in self._budgets.states.items() if state.budget)
             self._day = now.toordinal()
         due = now_ms - self._refreshed_at_ms >= self._refresh_ms

@@ -1,0 +1,487 @@
+"""The two stages at work over a simulated broker, with everything that may go wrong.
+
+The states and flushes are the product's own; Kafka, Faust and the clock are not there. A schedule
+of (action, seed) pairs says what happens: usage comes in, batches are applied in any grouping,
+flushes advance step by step, workers crash between any two steps, freeze and wake up after others
+took over, logs are compacted. `settle` then lets all of it come to rest, and `check` compares
+with what the log says by an independent count.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+from outlay.decision import (
+    OUTCOME_PREFIX,
+    WATERMARK_KEY,
+    BudgetRequest,
+    Decision,
+    Outcome,
+    decode_decision,
+    decode_outcome,
+    decode_watermark,
+    encode,
+)
+from outlay.topics import TopicNames, partition_of
+from outlay.usage import UsageRecord, encode_usage
+from streams import messages
+from streams.batch import Batch
+from streams.flush import Flush
+from streams.ownership import Stage, State
+from streams.partials import Partials
+from streams.stages import Changelogs, PartialsStage, TotalsStage
+from streams.totals_state import TotalsState
+from tests.streams.simulated_broker import FencedWrite, Record, SimulatedBroker, TopicPartition
+
+P, Q = 3, 2
+SETTLE_ROUNDS = 6
+TOPICS, CHANGELOGS = TopicNames(), Changelogs("outlay")
+START = datetime(2026, 2, 27, 22, 0, tzinfo=UTC)
+AGENTS = ["a1", "a2", "a3"]
+TEAMS = [None, "t1", "t2"]
+USERS = [None, "u1"]
+SCOPES = ["organization:acme", "organization:acme/team:t1", "organization:acme/agent:a1"]
+
+Key = tuple[str, str]
+ACTIONS = (
+    "emit", "emit", "emit", "apply", "apply", "apply", "flush", "flush", "step", "step", "step",
+    "crash", "freeze", "wake", "rebalance", "seek_back", "compact", "clock", "request", "bad",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Rules of the design that a test of the tests may break."""
+
+    fence: bool = True
+    transactions: bool = True
+    zombies: bool = True
+
+
+class Task:
+    """One owned partition of a stage in a worker."""
+
+    def __init__(self, world: World, stage: Stage, partition: int) -> None:
+        self.world, self.stage, self.partition = world, stage, partition
+        self.tid = f"outlay-{stage.name}-{partition}" if world.rules.transactions else None
+        broker = world.broker
+        self.epoch = broker.init(self.tid) if self.tid and world.rules.fence else 1
+        if self.tid and not world.rules.fence:
+            broker._epochs[self.tid] = 1
+        self.state: State = stage.new_state(partition)
+        for changelog in stage.changelogs:
+            at = (changelog, partition)
+            for record in broker.read(at, 0, broker.end(at)):
+                assert record.key is not None
+                self.state.load(changelog, record.key, record.value)
+        self.next = {t: broker.committed.get((t, partition), 0) for t in stage.sources}
+        ends = {t: broker.end((t, partition)) for t in stage.sources}
+        self.state.begin(dict(self.next), ends)
+        self.flushing: Iterator[None] | None = None
+
+    def apply(self, rng: random.Random, size: int) -> None:
+        topic = rng.choice(self.stage.sources)
+        at, start = (topic, self.partition), self.next[topic]
+        end = min(self.world.broker.end(at), start + size)
+        if end > start:
+            records = self.world.broker.read(at, start, end)
+            self.state.apply(Batch(topic, self.partition, records, start, end))
+            self.next[topic] = end
+
+    def seek_back(self) -> None:
+        for topic in self.stage.sources:
+            committed = self.world.broker.committed.get((topic, self.partition), 0)
+            self.next[topic] = min(self.next[topic], committed)
+
+    def flush(self, rng: random.Random) -> None:
+        if self.flushing is None:
+            plan = self.state.flush(self.world.now_ms)
+            if plan is not None:
+                self.flushing = self._write(plan, rng)
+
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            if self.flushing is None:
+                return
+            if next(self.flushing, self) is self:  # it came to its end
+                self.flushing = None
+
+    def _write(self, plan: Flush, rng: random.Random) -> Iterator[None]:
+        broker = self.world.broker
+        for transaction in plan.transactions:
+            for group in (transaction.outputs, transaction.changelog):
+                by_target = defaultdict(list)
+                for message in group:
+                    by_target[message.topic, message.partition].append(message)
+                for target in rng.sample(sorted(by_target), len(by_target)):
+                    for message in by_target[target]:
+                        record = broker.append(
+                            target, message.key, message.value, self.world.now_ms, self.tid,
+                            self.epoch,
+                        )  # fmt: skip
+                        self.world.observe(target, record)
+                        yield
+            broker.commit(dict(transaction.offsets), self.tid, self.epoch)
+            yield
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.frozen = False
+
+
+class World:
+    """Two or three workers, one broker, and what the log says."""
+
+    def __init__(self, rules: Rules = Rules(), refresh_ms: int = 1_000) -> None:
+        self.rules = rules
+        self.broker = SimulatedBroker()
+        self.now = START
+        self.pauses_ms = (1, 100, 400, 1_200)
+        self.stages: list[Stage] = [
+            PartialsStage(TOPICS, CHANGELOGS, Q, _no_writer),
+            TotalsStage(TOPICS, CHANGELOGS, refresh_ms, _no_writer),
+        ]
+        self.workers = [Worker(), Worker(), Worker()]
+        self.violations: list[str] = []
+        self.rejects: set[bytes] = set()
+        self.requests: dict[int, list[BudgetRequest]] = defaultdict(list)
+        self._prefix: dict[tuple[int, Key], list[tuple[int, int, int]]] = defaultdict(list)
+        self._held: dict[tuple[int, str], Decision] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._serial = 0
+        self.rebalance(random.Random(0))
+
+    @property
+    def now_ms(self) -> int:
+        return int(self.now.timestamp() * 1000)
+
+    # -- what happens
+
+    def run(self, schedule: list[tuple[str, int]]) -> None:
+        for action, seed in schedule:
+            rng = random.Random(seed)
+            self.now += timedelta(milliseconds=rng.choice(self.pauses_ms))
+            getattr(self, action)(rng)
+
+    def emit(self, rng: random.Random) -> None:
+        p = rng.randrange(P)
+        records = [self._record(rng) for _ in range(rng.choice((1, 1, 2, 5)))]
+        message = self.broker.append((TOPICS.usage, p), None, encode_usage(records), self.now_ms)
+        for record in records:
+            self._count(p, message.offset, record)
+
+    def _record(self, rng: random.Random) -> UsageRecord:
+        age = rng.choice((0, 0, 0, 1, 3, 30, 45, 500)) * timedelta(hours=22)
+        ahead = rng.choice((0, 0, 0, 20)) * timedelta(hours=1)
+        return UsageRecord.new(
+            organization_id="acme",
+            agent_id=rng.choice(AGENTS),
+            team_id=rng.choice(TEAMS),
+            user_id=rng.choice(USERS),
+            cost_usd=Decimal(rng.randint(1, 10**7)).scaleb(-6),
+            input_tokens=rng.randint(0, 500),
+            output_tokens=rng.randint(0, 50),
+            occurred_at=self.now - age + ahead,
+        )
+
+    def _count(self, p: int, offset: int, record: UsageRecord) -> None:
+        """The independent count: no code of the stages takes part."""
+        nano = int(Fraction(record.cost_usd) * 10**9)
+        org = "organization:acme"
+        scopes = [org, f"{org}/agent:{record.agent_id}"]
+        if record.team_id:
+            scopes.append(f"{org}/team:{record.team_id}")
+        if record.user_id:
+            scopes.append(f"{org}/user:{record.user_id}")
+        if record.team_id and record.user_id:
+            scopes.append(f"{org}/team:{record.team_id}/user:{record.user_id}")
+        day = record.occurred_at.astimezone(UTC)
+        for scope in scopes:
+            for window in (day.strftime("%Y-%m-%d"), day.strftime("%Y-%m")):
+                self._prefix[p, (scope, window)].append((offset, nano, 1))
+
+    def truth(self, p: int, key: Key, up_to: int) -> tuple[int, int]:
+        """Nano-dollars and records of a key in a partition, up to an offset."""
+        held = [(nano, n) for offset, nano, n in self._prefix[p, key] if offset <= up_to]
+        return sum(nano for nano, _ in held), sum(n for _, n in held)
+
+    def bad(self, rng: random.Random) -> None:
+        p = rng.randrange(P)
+        record = self.broker.append((TOPICS.usage, p), None, b'{"id": 3', self.now_ms)
+        self.rejects.add(f"{TOPICS.usage}/{p}/{record.offset}".encode())
+
+    def request(self, rng: random.Random) -> None:
+        scope = rng.choice(SCOPES)
+        q = partition_of(scope.encode(), Q)
+        self._serial += 1
+        made = self.requests[q]
+        request = BudgetRequest(
+            request_id=f"r{self._serial}",
+            scope=scope,
+            action=rng.choice(("patch", "patch", "patch", "put", "put", "delete")),
+            changes={"monthly_budget_usd": rng.choice(("5", "50", "500", "0", "-1"))},
+            expected_version=rng.choice((None, None, None, 0, 1, 2)),
+        )
+        if made and rng.random() < 0.2:
+            request = rng.choice(made)  # a client that asks again
+        made.append(request)
+        self.broker.append(
+            (TOPICS.budgets, q), request.scope.encode(), encode(request), self.now_ms
+        )
+
+    def apply(self, rng: random.Random) -> None:
+        for task in self._some(rng):
+            task.apply(rng, rng.choice((1, 2, 5, 50)))
+
+    def flush(self, rng: random.Random) -> None:
+        for task in self._some(rng):
+            task.flush(rng)
+
+    def step(self, rng: random.Random) -> None:
+        for worker in self._awake():
+            for task in list(worker.tasks):
+                if rng.random() < 0.6:
+                    try:
+                        task.step(rng.choice((1, 2, 4, 30)))
+                    except FencedWrite:
+                        worker.tasks = []
+
+    def crash(self, rng: random.Random) -> None:
+        worker = rng.choice(self.workers)
+        worker.tasks, worker.frozen = [], False
+        self.rebalance(rng)
+
+    def freeze(self, rng: random.Random) -> None:
+        if self.rules.zombies and self.rules.transactions:
+            awake = self._awake()
+            if len(awake) > 1:
+                rng.choice(awake).frozen = True
+                self.rebalance(rng)  # its session has ended: the others take over
+
+    def wake(self, rng: random.Random) -> None:
+        """A frozen worker goes on where it was, before it hears that it is out."""
+        for worker in self.workers:
+            if worker.frozen:
+                worker.frozen = False
+                for task in worker.tasks:
+                    try:
+                        task.flush(rng)
+                        task.step(100)
+                    except FencedWrite:
+                        continue
+                worker.tasks = []
+
+    def seek_back(self, rng: random.Random) -> None:
+        for task in self._some(rng):
+            task.seek_back()
+
+    def compact(self, rng: random.Random) -> None:
+        for at in list(self.broker.logs):
+            if at[0].endswith("changelog") and rng.random() < 0.5:
+                self.broker.compact(at, rng.randint(0, self.broker.end(at)))
+
+    def clock(self, rng: random.Random) -> None:
+        self.now += timedelta(hours=rng.choice((1, 5, 26, 26, 24 * 35, 24 * 45)))
+
+    def rebalance(self, rng: random.Random) -> None:
+        awake = self._awake()
+        for worker in awake:
+            for task in worker.tasks:  # the last flush, which may not come to its end
+                if rng.random() < 0.5:
+                    try:
+                        task.flush(rng)
+                        task.step(rng.choice((1, 5, 1_000)))
+                    except FencedWrite:
+                        continue
+            worker.tasks = []
+        for stage, partitions in zip(self.stages, (P, Q), strict=True):
+            for partition in range(partitions):
+                rng.choice(awake).tasks.append(Task(self, stage, partition))
+
+    def _awake(self) -> list[Worker]:
+        return [worker for worker in self.workers if not worker.frozen]
+
+    def _some(self, rng: random.Random) -> list[Task]:
+        return [t for w in self._awake() for t in w.tasks if rng.random() < 0.6]
+
+    # -- what anybody may read
+
+    def violate(self, text: str) -> None:
+        self.violations.append(text)
+
+    def observe(self, at: TopicPartition, record: Record) -> None:
+        """Each message is judged when it is written: aborted ones may be read, too."""
+        topic, partition = at
+        if topic == TOPICS.partials:
+            message = messages.decode_partials(record.value or b"")
+            for entry in message.entries:
+                self._check_sum(message.partition, (entry.scope, entry.window), entry)
+        elif topic == TOPICS.decisions and record.key is not None:
+            self._observe_decision(partition, record.key, record.value)
+
+    def _check_sum(self, p: int, key: Key, entry: messages.PartialEntry) -> None:
+        want = self.truth(p, key, entry.offset)
+        if (entry.cost_nano, entry.executions) != want and not self._aged(key[1]):
+            self.violate(f"partial {p} {key} @{entry.offset}: {entry[3:5]}, the log says {want}")
+
+    def _aged(self, window: str) -> bool:
+        """Whether a window is old enough that records may have come too late for it."""
+        if len(window) > 7:
+            return window < (self.now - timedelta(days=39)).strftime("%Y-%m-%d")
+        return window < (self.now - timedelta(days=395)).strftime("%Y-%m")
+
+    def _observe_decision(self, q: int, key: bytes, value: bytes | None) -> None:
+        if key == WATERMARK_KEY:
+            assert value is not None
+            self._check_watermark(q, decode_watermark(value).offsets)
+        elif key.startswith(OUTCOME_PREFIX):
+            assert value is not None
+            outcome = decode_outcome(value)
+            first = self._outcomes.setdefault(outcome.request_id, outcome)
+            told = (outcome.accepted, outcome.version, outcome.reason)
+            if told != (first.accepted, first.version, first.reason):
+                self.violate(f"request {outcome.request_id}: {first}, and then {outcome}")
+        elif value is None:
+            self._held.pop((q, key.decode()), None)
+        else:
+            self._check_decision(q, decode_decision(value))
+
+    def _check_decision(self, q: int, decision: Decision) -> None:
+        before = self._held.get((q, decision.scope))
+        self._held[q, decision.scope] = decision
+        for window, usage in decision.windows.items():
+            key = (decision.scope, window)
+            want = [self.truth(p, key, offset) for p, offset in usage.offsets.items()]
+            total = (sum(nano for nano, _ in want), sum(n for _, n in want))
+            if (usage.amounts.cost_nano, usage.executions) != total:
+                self.violate(f"decision {key}: {usage}, its prefix says {total}")
+            if before is not None and before.version == decision.version:
+                old = before.windows.get(window)
+                if old is not None and old.executions > usage.executions:
+                    self.violate(f"decision {key} steps back: {old} to {usage}")
+        if before is not None and before.version > decision.version:
+            self.violate(f"version of {decision.scope} steps back")
+
+    def _check_watermark(self, q: int, offsets: dict[int, int]) -> None:
+        """No record that it claims is missing from a decision that a reader holds."""
+        for (held_q, scope), decision in self._held.items():
+            if held_q != q:
+                continue
+            for window, usage in decision.windows.items():
+                for p, reach in offsets.items():
+                    key = (scope, window)
+                    contained = self.truth(p, key, usage.offsets.get(p, -1))
+                    if self.truth(p, key, reach)[1] > contained[1]:
+                        self.violate(f"watermark {q} claims {p}@{reach}, {key} has not")
+
+    # -- the end
+
+    def settle(self) -> None:
+        """No more faults: everything is read, flushed and published."""
+        rng = random.Random(1)
+        self.wake(rng)
+        self.rebalance(rng)
+        for stage in [*self.stages] * SETTLE_ROUNDS + [self.stages[1]]:
+            self.now += timedelta(milliseconds=5_100)
+            for task in self._tasks(stage):
+                for _ in range(4):
+                    task.apply(rng, 1_000)
+                task.flush(rng)
+                task.step(100_000)
+
+    def _tasks(self, stage: Stage) -> list[Task]:
+        return [t for worker in self.workers for t in worker.tasks if t.stage is stage]
+
+    def restart(self) -> None:
+        """All workers die; the logs are compacted as far as they may be."""
+        for worker in self.workers:
+            worker.tasks, worker.frozen = [], False
+        for at in list(self.broker.logs):
+            if at[0].endswith("changelog"):
+                self.broker.compact(at, self.broker.end(at))
+
+    def check(self) -> None:
+        """Compare with the independent count; raises AssertionError with what differs."""
+        assert not self.violations, self.violations[:3]
+        for worker in self.workers:
+            for task in worker.tasks:
+                if isinstance(task.state, TotalsState):
+                    self._check_totals(task.state)
+                    self._check_budgets(task.state)
+                assert isinstance(task.state, Partials | TotalsState)
+                self._check_committed(task)
+        letters = self.broker.logs[TOPICS.rejected, 0]
+        assert {letter.key for letter in letters if letter} == self.rejects
+
+    def _check_totals(self, state: TotalsState) -> None:
+        floor = state.totals._floor
+        for key in {key for _, key in self._prefix}:
+            if partition_of(key[0].encode(), Q) != state.partition:
+                continue
+            total = state.totals.total(key)
+            if key[1] < (floor[0] if len(key[1]) > 7 else floor[1]):
+                assert total is None, f"{key} was to be forgotten"
+                continue
+            want = [self.truth(p, key, 10**9) for p in range(P)]
+            nano, count = sum(n for n, _ in want), sum(c for _, c in want)
+            if count:
+                assert total is not None, f"{key} is not known, should be {nano}"
+                assert (total[0].cost_nano, total[0].executions) == (nano, count), key
+
+    def _check_budgets(self, state: TotalsState) -> None:
+        """The requests in the order of their log, each once, decide the budgets."""
+        q, seen = state.partition, set()
+        budgets: dict[str, tuple[Decimal | None, int, bool]] = {}
+        for request in self.requests[q]:
+            if request.request_id in seen:
+                continue
+            seen.add(request.request_id)
+            limit, version, exists = budgets.get(request.scope, (None, 0, False))
+            wrong = request.expected_version not in (None, version if exists else 0)
+            delete = request.action == "delete"
+            if (
+                wrong
+                or (delete and not exists)
+                or (not delete and request.changes["monthly_budget_usd"] == "-1")
+            ):
+                continue
+            limit = None if delete else Decimal(request.changes["monthly_budget_usd"])
+            budgets[request.scope] = (limit, version + 1, not delete)
+        for scope, (limit, version, exists) in budgets.items():
+            kept = state.budgets.states[scope]
+            assert (kept.version, kept.budget is not None) == (version, exists), scope
+            held = self._held.get((q, scope))
+            assert (held is not None) == exists, scope
+            if held is not None and kept.budget is not None:
+                assert kept.budget.monthly_budget_usd == limit == held.budget.monthly_budget_usd
+                self._check_held(state, held)
+        assert seen <= set(self._outcomes), "a request was not answered"
+
+    def _check_held(self, state: TotalsState, held: Decision) -> None:
+        """The decision that a reader holds shows the totals of its windows."""
+        day = self.now.strftime("%Y-%m-%d")
+        for window in (day, day[:7]):
+            total = state.totals.total((held.scope, window))
+            usage = held.windows.get(window)
+            assert (total is None) == (usage is None), (held.scope, window)
+            if total is not None and usage is not None:
+                assert usage.amounts == total[0], (held.scope, window)
+
+    def _check_committed(self, task: Task) -> None:
+        for topic in task.stage.sources:
+            at = (topic, task.partition)
+            records = self.broker.read(at, 0, self.broker.end(at))
+            last = records[-1].offset if records else -1
+            assert self.broker.committed.get(at, 0) > last or last == -1, at
+
+
+def _no_writer(stage: str, partition: int):  # type: ignore[no-untyped-def]
+    raise NotImplementedError("the world writes by itself")

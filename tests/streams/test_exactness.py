@@ -1,0 +1,151 @@
+"""The invariants of the design, over whatever may happen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from outlay.decision import WATERMARK_KEY, Watermark, encode
+from streams.decisions import Decisions
+from streams.messages import Entry
+from streams.partials import Partials
+from streams.totals_state import TotalsState
+from tests.streams.simulated_world import ACTIONS, Rules, World
+
+SCHEDULES = st.lists(
+    st.tuples(st.sampled_from(ACTIONS), st.integers(0, 2**16)), min_size=20, max_size=160
+)
+
+
+def rest_and_check(world: World) -> None:
+    """Come to rest and compare; then again as newcomers who have only what the logs kept."""
+    world.settle()
+    world.check()
+    world.restart()
+    world.settle()
+    world.check()
+
+
+def random_schedule(
+    seed: int, length: int = 400, actions: tuple[str, ...] = ACTIONS
+) -> list[tuple[str, int]]:
+    rng = random.Random(seed)
+    return [(rng.choice(actions), rng.randrange(2**16)) for _ in range(length)]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(SCHEDULES)
+def test_totals_decisions_and_budgets_are_exact_whatever_happens(
+    schedule: list[tuple[str, int]],
+) -> None:
+    """Crashes between any two steps of a flush, zombies, moves, replays, compaction."""
+    world = World()
+    world.run(schedule)
+    rest_and_check(world)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(SCHEDULES)
+def test_without_transactions_crashes_are_exact_still(schedule: list[tuple[str, int]]) -> None:
+    """A broker without transactions: everything but zombies."""
+    world = World(Rules(transactions=False))
+    world.run(schedule)
+    rest_and_check(world)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_long_schedules_are_exact(seed: int) -> None:
+    """Longer runs than the shrinking search makes."""
+    world = World()
+    world.run(random_schedule(seed))
+    rest_and_check(world)
+
+
+# -- tests of the tests: each rule taken away, the check must notice
+
+HOSTILE = (
+    "emit", "emit", "emit", "apply", "apply", "apply", "flush", "flush", "step", "step", "step",
+    "crash", "crash", "freeze", "wake", "wake", "rebalance", "seek_back", "compact", "request",
+)  # fmt: skip
+
+
+ZOMBIES = (*("emit", "apply", "apply", "flush", "step", "step") * 4, "freeze", "wake", "crash")
+CALM = (*("emit", "apply", "apply", "flush", "step", "step", "step") * 5, "crash")
+
+
+def breaks(
+    rules: Rules = Rules(),  # noqa: B008 - frozen
+    actions: tuple[str, ...] = HOSTILE,
+    seeds: int = 40,
+) -> bool:
+    """Whether an invariant breaks in one of the first schedules of these actions."""
+    for seed in range(seeds):
+        world = World(rules, refresh_ms=5_000)
+        world.pauses_ms = (1, 50, 200)
+        for _ in range(3):
+            world.request(random.Random(seed))
+        try:
+            world.run(random_schedule(seed, 300, actions))
+            rest_and_check(world)
+        except AssertionError:
+            return True
+    return False
+
+
+def test_hostile_schedules_are_exact() -> None:
+    """The schedules below, with all rules in force."""
+    assert not breaks()
+    assert not breaks(actions=CALM)
+    assert not breaks(actions=ZOMBIES)
+
+
+def test_without_a_fence_it_breaks() -> None:
+    """A worker that wakes up after others took over writes its older values over theirs."""
+    assert breaks(Rules(fence=False), ZOMBIES)
+
+
+def test_without_marking_what_a_replay_skips_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a crash cut off would never be published."""
+
+    def add(self: Partials, sums: Any, offset: int) -> None:
+        for key, (cost_nano, executions, *tokens) in self._keyed(sums):
+            entry = self.entries.setdefault(key, Entry(-1))
+            if offset > entry.offset:
+                self._dirty.add(key)
+                new = (offset, entry.cost_nano + cost_nano, entry.executions + executions)
+                self.entries[key] = Entry(*new, *tokens)
+
+    monkeypatch.setattr(Partials, "_add", add)
+    assert breaks()
+
+
+def test_without_the_offset_of_a_key_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay would count again."""
+    monkeypatch.setattr(Partials, "_replayed", lambda self, records: 0)
+    assert breaks()
+
+
+def test_without_the_hold_after_a_take_over_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions would step back, and watermarks claim what is not there."""
+    monkeypatch.setattr(TotalsState, "holds", property(lambda self: False))
+    assert breaks()
+
+
+def test_when_the_watermark_passes_a_waiting_decision_it_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gateway would leave out spend that no decision contains."""
+    publish = Decisions.publish
+
+    def publish_and_claim(self: Decisions, now_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
+        yield from publish(self, now_ms)
+        yield WATERMARK_KEY, encode(Watermark(dict(self._totals.progress), datetime.now(UTC)))
+
+    monkeypatch.setattr(Decisions, "publish", publish_and_claim)
+    assert breaks(actions=CALM)

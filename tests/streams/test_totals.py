@@ -1,0 +1,189 @@
+"""Totals and partials by themselves: merging, forgetting, what the changelog gives back."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlay.topics import TopicNames
+from outlay.usage import UsageRecord, encode_usage
+from streams import messages
+from streams.batch import Batch, GapError
+from streams.messages import PartialEntry, PartialsMessage
+from streams.partials import Partials
+from streams.totals import Totals
+from tests.streams.simulated_broker import Record
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+KEY = ("organization:acme", "2026-03-01")
+
+
+def new_partials(partition: int = 0) -> Partials:
+    return Partials(
+        partition,
+        topics=TopicNames(),
+        changelog="changelog",
+        totals_partition=lambda scope: 0,
+        totals_partitions=1,
+    )
+
+
+def usage(at: datetime, cost_usd: str = "1", **fields: str) -> UsageRecord:
+    fields = {"organization_id": "acme", "agent_id": "a"} | fields
+    return UsageRecord.new(cost_usd=cost_usd, occurred_at=at, **fields)
+
+
+def batch(*values: tuple[bytes, datetime], start: int = 0) -> Batch:
+    records = [
+        Record(start + i, None, value, int(at.timestamp() * 1000))
+        for i, (value, at) in enumerate(values)
+    ]
+    return Batch("outlay.usage", 0, records, start, start + len(records))
+
+
+def begun(partials: Partials, position: int = 0) -> Partials:
+    partials.begin({"outlay.usage": position}, {"outlay.usage": 10**6})
+    return partials
+
+
+@given(st.data())
+def test_a_total_is_the_newest_part_of_each_partition_in_any_order(data: st.DataObject) -> None:
+    """A duplicate, a re-ordering or a replay of partials changes nothing."""
+    newest = {p: data.draw(st.integers(0, 9)) for p in range(3)}
+    told = [
+        PartialsMessage(p, 0, at, [PartialEntry(*KEY, at, 100 * p + at, at, 1, 1)])
+        for p, last in newest.items()
+        for at in range(last + 1)
+    ]
+    told += data.draw(st.lists(st.sampled_from(told), max_size=10))
+    totals = Totals()
+    for message in data.draw(st.permutations(told)):
+        totals.merge(message)
+    total = totals.total(KEY)
+    assert total is not None
+    assert total[0].cost_nano == sum(100 * p + at for p, at in newest.items())
+    assert total[1] == newest
+    assert totals.progress == newest
+
+
+@given(st.integers(0, 2**16), st.integers(1, 12))
+def test_the_grouping_of_batches_does_not_matter(seed: int, size: int) -> None:
+    """A partial is a function of the log's prefix, not of how it was fetched."""
+    rng = random.Random(seed)
+    values = [
+        (encode_usage([usage(NOON, f"0.{rng.randrange(1, 10**6):06d}") for _ in range(3)]), NOON)
+        for _ in range(12)
+    ]
+    whole = begun(new_partials())
+    whole.apply(batch(*values))
+    pieces = begun(new_partials())
+    for start in range(0, len(values), size):
+        pieces.apply(batch(*values[start : start + size], start=start))
+    sums = [{k: (e.cost_nano, e.executions) for k, e in p.entries.items()} for p in (whole, pieces)]
+    assert sums[0] == sums[1]
+    assert sums[0][KEY][1] == 36
+
+
+def test_records_of_one_message_count_together_in_a_replay() -> None:
+    """All records of a packed message share its offset, and none is taken for a repetition."""
+    partials = new_partials()
+    partials.load("changelog", b"organization:acme 2026-03-01", b"[4,1000000000,1,0,0]")
+    begun(partials, 4)
+    packed = encode_usage([usage(NOON, agent_id="a"), usage(NOON, agent_id="b")])
+    partials.apply(batch((packed, NOON), (packed, NOON), start=4))
+    assert partials.entries[KEY].cost_nano == 3 * 10**9  # offset 4 was contained
+    assert partials.entries["organization:acme/agent:b", KEY[1]].cost_nano == 2 * 10**9
+
+
+def test_a_gap_in_the_source_is_an_error_and_a_repetition_is_not() -> None:
+    """What was never seen is lost; what was seen is dropped."""
+    partials = begun(new_partials())
+    partials.apply(batch((encode_usage([usage(NOON)]), NOON)))
+    partials.apply(batch((encode_usage([usage(NOON)]), NOON)))
+    assert partials.entries[KEY].executions == 1
+    with pytest.raises(GapError, match="expected offset 1"):
+        partials.apply(batch((encode_usage([usage(NOON)]), NOON), start=2))
+
+
+def test_the_changelog_gives_back_what_was_written() -> None:
+    """Everything that the flush writes is read back to the same state."""
+    partials = begun(new_partials())
+    partials.apply(batch((encode_usage([usage(NOON, team_id="t/1", user_id="ü ber")]), NOON)))
+    flush = partials.flush(0)
+    assert flush is not None
+    copy = new_partials()
+    for transaction in flush.transactions:
+        for record in transaction.changelog:
+            assert record.key is not None
+            copy.load("changelog", record.key, record.value)
+    assert copy.entries == partials.entries
+    assert len(copy.entries) == 10
+
+
+def test_a_window_is_forgotten_by_the_log_and_never_starts_again() -> None:
+    """Retention follows the broker's timestamps; a late record touches no forgotten window."""
+    partials = begun(new_partials())
+    partials.apply(batch((encode_usage([usage(NOON)]), NOON)))
+    later = NOON + timedelta(days=41)
+    partials.apply(batch((encode_usage([usage(later)]), later), start=1))
+    flush = partials.flush(0)
+    assert flush is not None
+    gone = [m.key for t in flush.transactions for m in t.changelog if m.value is None]
+    assert b"organization:acme 2026-03-01" in gone
+    partials.apply(batch((encode_usage([usage(NOON)]), later), start=2))
+    assert KEY not in partials.entries
+    assert partials.entries["organization:acme", "2026-03"].executions == 2  # its month is kept
+    assert partials.take_counts()["late"] == 1
+
+
+def test_the_floor_survives_a_restart() -> None:
+    """A new owner knows what was forgotten, also before it has read a new message."""
+    partials = begun(new_partials())
+    later = NOON + timedelta(days=41)
+    partials.apply(batch((encode_usage([usage(later)]), later)))
+    flush = partials.flush(0)
+    assert flush is not None
+    copy = new_partials()
+    for transaction in flush.transactions:
+        for record in transaction.changelog:
+            assert record.key is not None
+            copy.load("changelog", record.key, record.value)
+    begun(copy, 1)
+    copy.apply(batch((encode_usage([usage(NOON)]), NOON), start=1))
+    assert KEY not in copy.entries
+
+
+def test_totals_forget_with_tombstones() -> None:
+    """What the partials' floor has passed goes from the totals too, and stays away."""
+    totals = Totals()
+    entry = PartialEntry(*KEY, 0, 5, 1, 0, 0)
+    totals.merge(PartialsMessage(0, date(2026, 3, 1).toordinal(), 0, [entry]))
+    list(totals.take_changes())
+    totals.merge(PartialsMessage(1, date(2026, 4, 20).toordinal(), 0, []))
+    changes = dict(totals.take_changes())
+    assert changes[b"organization:acme 2026-03-01 0"] is None
+    totals.merge(PartialsMessage(0, 0, 1, [entry._replace(offset=1)]))
+    assert totals.total(KEY) is None
+    assert totals.late == 1
+
+
+def test_partials_messages_are_split_and_tell_their_progress_last() -> None:
+    """No message is larger than a topic takes, and a watermark never passes a part unseen."""
+    partials = begun(new_partials())
+    long = "x" * 250
+    records = [usage(NOON, agent_id=f"{long}{i}", user_id=f"{long}{i}") for i in range(2_000)]
+    partials.apply(
+        batch(*[(encode_usage(records[i : i + 500]), NOON) for i in range(0, 2_000, 500)])
+    )
+    flush = partials.flush(0)
+    assert flush is not None
+    told = [m.value for t in flush.transactions for m in t.outputs]
+    assert len(told) > 1
+    assert all(value is not None and len(value) < 600_000 for value in told)
+    parsed = [messages.decode_partials(value or b"") for value in told]
+    assert [m.progress for m in parsed] == [None] * (len(parsed) - 1) + [3]
+    assert sum(len(m.entries) for m in parsed) == len(partials.entries)
