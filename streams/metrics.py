@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric, start_http_server
+from prometheus_client.core import GaugeMetricFamily
 
 from streams.counts import Count
 
@@ -41,6 +42,29 @@ def flushed(stage: str, seconds: float, written: int) -> None:
 def owns(stage: str, partitions: int) -> None:
     """How many partitions of a stage this worker owns."""
     _PARTITIONS.labels(stage).set(partitions)
+
+
+class _Positions:
+    """Collects the positions when they are asked for, not when they move."""
+
+    def __init__(self, positions: Callable[[], Mapping[tuple[str, int], int]]) -> None:
+        self._positions = positions
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "outlay_stream_position",
+            "The next offset to apply, by partition of a source topic; the group's committed "
+            "offset follows it by what is not flushed.",
+            labels=["topic", "partition"],
+        )
+        for (topic, partition), position in sorted(self._positions().items()):
+            family.add_metric([topic, str(partition)], position)
+        yield family
+
+
+def watch_positions(positions: Callable[[], Mapping[tuple[str, int], int]]) -> None:
+    """Publish what these are, whenever the metrics are read."""
+    REGISTRY.register(_Positions(positions))
 
 
 def serve(host: str, port: int) -> None:

@@ -42,6 +42,8 @@ class State(Protocol):
     def is_full(self) -> bool: ...
     @property
     def reaches(self) -> dict[int, int]: ...
+    @property
+    def positions(self) -> dict[str, int]: ...
 
 
 class Stage(Protocol):
@@ -198,6 +200,15 @@ class Ownership:
     def all(self) -> list[Owned]:
         """Each owned partition of a stage, once."""
         return list(dict.fromkeys(self.owned.values()))
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The next offset to apply, of each source partition owned."""
+        return {
+            (topic, owned.partition): position
+            for owned in self.all()
+            if owned.has_begun
+            for topic, position in owned.state.positions.items()
+        }
 
     def load(self, changelog: str, partition: int, records: Sequence[Any]) -> None:
         """Take over records of a changelog, during recovery."""

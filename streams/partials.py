@@ -98,6 +98,11 @@ class Partials:
         """The highest offset that this state has counted, by usage partition."""
         return {self.partition: max((e.offset for e in self.entries.values()), default=-1)}
 
+    @property
+    def positions(self) -> dict[str, int]:
+        """The next offset to apply, by source topic."""
+        return {self._topics.usage: self.position}
+
     # -- reading
 
     def apply(self, batch: Batch) -> None:

@@ -7,7 +7,6 @@ owned, and with 1 when it cannot write or read: whoever supervises it starts it 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from outlay.embedded.asking import supports_transactions, wait_for_answer
 from schemas.settings import Settings
 from streams import metrics
 from streams.app import App, create_app
+from streams.logs import configure_logging
 from streams.topics import ensure_topics
 from streams.writer import Fenced
 
@@ -55,6 +55,7 @@ async def run(settings: Settings) -> int:
     await ensure_topics(settings)
     transactions = await has_transactions(settings)
     app = create_app(settings, transactions=transactions)
+    metrics.watch_positions(app.ownership.positions)
     stop = _stop_event()
     log.info("worker starts", broker=servers, transactions=transactions)
     await app.start()
@@ -123,25 +124,6 @@ def _exit_later(code: int) -> None:
     timer = threading.Timer(SHUTDOWN_TIMEOUT_S, end)
     timer.daemon = True
     timer.start()
-
-
-def configure_logging(level: str) -> None:
-    """Log lines to standard error; those of the libraries from warnings on."""
-    number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=max(number, logging.WARNING),
-        format="%(asctime)s %(levelname)-8s %(name)s %(message)s",
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

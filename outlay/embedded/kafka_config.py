@@ -8,6 +8,7 @@ from outlay.embedded.ports import LOOPBACK
 NODE_ID = 1
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 INTERNAL_TOPIC_PARTITIONS = 8  # Kafka's 50 slow down the start of a small node
+GROUP_SESSION_TIMEOUT_MS_MIN = 1_000
 RETENTION_HOURS = 7 * 24  # for topics that do not say: Kafka's default
 LOG_FILE_SIZE_MAX = "8MB"
 LOG_FILES_KEPT = 2
@@ -42,6 +43,8 @@ def server_properties(data_dir: Path, port: int, controller_port: int) -> str:
         "share.coordinator.state.topic.num.partitions": INTERNAL_TOPIC_PARTITIONS,
         # A group of one process need not wait for others to join.
         "group.initial.rebalance.delay.ms": 0,
+        # On one machine a silent member is a dead one; Kafka's least is 6 s.
+        "group.min.session.timeout.ms": GROUP_SESSION_TIMEOUT_MS_MIN,
         "auto.create.topics.enable": "false",
         "message.max.bytes": MESSAGE_BYTES_MAX,
         "replica.fetch.max.bytes": MESSAGE_BYTES_MAX,
