@@ -13,15 +13,13 @@ from aiokafka import AIOKafkaProducer
 
 from outlay.topics import TopicNames, usage_partition
 from outlay.usage import UsageRecord, encode_usage
+from tests.kafka_log import Sums
 
 PARTITIONS = 4
 AGENTS, USERS, TEAMS = 200, 40, 8
 ORGANIZATION = "acme"
 TICK_S = 0.05
 JOIN_TIMEOUT_S = 120.0
-
-Sums = dict[tuple[str, str], list[int]]
-"""By scope and window: nano-dollars, executions, input and output tokens."""
 
 
 class Load:

@@ -20,8 +20,9 @@ from outlay.budget import Amounts, Rules, evaluate
 from outlay.embedded import Broker
 from outlay.money import to_nano
 from outlay.stack import Worker
-from tests.crash.cluster import SESSION_TIMEOUT_S, Cluster, wait_until
+from tests.crash.cluster import SESSION_TIMEOUT_S, Cluster
 from tests.crash.load import AGENTS, ORGANIZATION, TEAMS, USERS, Load
+from tests.kafka_log import wait_until
 
 
 def daily(limit_usd: int) -> Budget:
@@ -140,7 +141,7 @@ def _tend(worker: Worker) -> bool:
 
 
 def check_totals(cluster: Cluster, load: Load) -> None:
-    assert cluster.totals() == load.sums
+    assert cluster.kafka.totals(cluster.app_id) == load.sums
 
 
 def check_decisions(feed: DecisionFeed, load: Load) -> None:
