@@ -1,1 +1,50 @@
 """outlay keeps fleets of AI agents inside their budgets, by what they report to have used."""
+
+from outlay.budget import Amounts, Budget, Evaluation, Limit, Rules, evaluate
+from outlay.budgets import BudgetClient
+from outlay.decision import BudgetRequest, Decision, Outcome, Watermark, WindowUsage
+from outlay.emitter import Delivered, EmitterStats, UsageEmitter
+from outlay.errors import (
+    BudgetRefused,
+    BudgetRequestTimeout,
+    FeedNotReady,
+    OutlayError,
+    TopicNotFound,
+)
+from outlay.feed import DecisionFeed
+from outlay.gateway import BudgetGateway, CheckResult, GatewayStats
+from outlay.scope import Scope
+from outlay.topics import TopicNames
+from outlay.usage import UsageRecord
+from outlay.window import Window
+
+__all__ = [
+    "Amounts",
+    "Budget",
+    "BudgetClient",
+    "BudgetGateway",
+    "BudgetRefused",
+    "BudgetRequest",
+    "BudgetRequestTimeout",
+    "CheckResult",
+    "Decision",
+    "DecisionFeed",
+    "Delivered",
+    "EmitterStats",
+    "Evaluation",
+    "FeedNotReady",
+    "GatewayStats",
+    "Limit",
+    "Outcome",
+    "OutlayError",
+    "Rules",
+    "Scope",
+    "TopicNames",
+    "TopicNotFound",
+    "UsageEmitter",
+    "UsageRecord",
+    "Watermark",
+    "Window",
+    "WindowUsage",
+    "evaluate",
+]

@@ -34,8 +34,10 @@ def to_nano(amount: Money) -> int:
     """
     if type(amount) is str:  # the plain form, which is nearly all of the traffic
         whole, _, part = amount.partition(".")
-        if len(part) <= 9 and len(whole) <= _ADJUSTED_MAX and (digits := whole + part).isdecimal():
-            return int(digits) * _TO_NANO[len(part)]
+        if len(part) <= 9 and len(whole) <= _ADJUSTED_MAX:
+            digits = whole + part
+            if digits.isdecimal() and digits.isascii():  # other scripts have decimals, too
+                return int(digits) * _TO_NANO[len(part)]
     elif isinstance(amount, bool) or not isinstance(amount, Decimal | int | float | str):
         raise TypeError(f"an amount of USD must be a number or a string, not {amount!r}")
     value = amount if isinstance(amount, Decimal) else _parse(amount)

@@ -41,6 +41,8 @@ EXECUTIONS_MAX = 10**9
 
 SEQUENCE_MAX = 2**63 - 1
 
+_TIMESTAMP_MS_MAX = 253_370_764_800_000  # the year 9999, beyond which a `datetime` has no day more
+
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH_MAX)]
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 _Tokens = Annotated[int, msgspec.Meta(ge=-TOKENS_MAX, le=TOKENS_MAX)]
@@ -262,7 +264,7 @@ def _check_types(record: UsageRecord) -> None:
 
 
 def _latest(timestamp_ms: int) -> datetime:
-    if timestamp_ms < 0:  # a producer that set none
+    if not 0 <= timestamp_ms <= _TIMESTAMP_MS_MAX:  # a producer that set none, or nonsense
         return datetime.max.replace(tzinfo=UTC)
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC) + timedelta(seconds=AHEAD_MAX_S)
 

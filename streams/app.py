@@ -134,11 +134,12 @@ def _ownership(
         return PlainWriter(app.shared_producer, commit)
 
     new_writer = fenced if transactions else plain
-    names = settings.topics
+    names, partitions = settings.topics, settings.totals_partitions
+    refresh_ms = round(settings.decision_refresh_s * 1000)
     return Ownership(
         [
-            PartialsStage(names, changelogs, settings.totals_partitions, new_writer),
-            TotalsStage(names, changelogs, round(settings.decision_refresh_s * 1000), new_writer),
+            PartialsStage(names, changelogs, partitions, new_writer),
+            TotalsStage(names, changelogs, partitions, refresh_ms, new_writer),
         ],
         flush_interval_s=settings.flush_interval_s,
         usage_topic=names.usage,

@@ -64,6 +64,20 @@ class Batch:
         return self
 
 
+_MS_PER_DAY = 86_400_000
+_EPOCH_DAY = 719_163  # date(1970, 1, 1).toordinal()
+
+
+def day_of(timestamp_ms: int) -> int:
+    """The ordinal of the UTC day that a message's timestamp falls in."""
+    return _EPOCH_DAY + timestamp_ms // _MS_PER_DAY
+
+
+def day_start_ms(day: int) -> int:
+    """The first millisecond of a day."""
+    return (day - _EPOCH_DAY) * _MS_PER_DAY
+
+
 class GapError(Exception):
     """Messages between what was applied and what arrived were never seen: they are lost."""
 

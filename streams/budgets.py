@@ -1,19 +1,20 @@
 """Budgets: the owner of a scope decides each request to change its budget, once.
 
 There is one writer to a budget, the worker that owns its scope, so no two API processes can
-overwrite each other unseen. A deleted budget leaves its version behind, so that a budget made
-after it cannot be taken for it.
+overwrite each other unseen. A deleted budget leaves its version behind for as long as days are
+kept, so that a budget made after it is not taken for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from outlay.budget import Budget
 from outlay.decision import BudgetRequest, decode_request
 from outlay.scope import Scope
+from streams.batch import day_of
 
 RECENT_MAX = 16
 """How many answers are kept per scope, for requests that come again."""
@@ -29,11 +30,15 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class BudgetState(msgspec.Struct, frozen=True):
-    """What the owner keeps of a scope: its budget if it has one, and the requests decided."""
+    """What the owner keeps of a scope: its budget if it has one, and the requests decided.
+
+    `day` is that of the last request's message, as an ordinal.
+    """
 
     budget: Budget | None = None
     version: int = 0
     offset: int = -1
+    day: int = 0
     request_id: str = ""
     recent: tuple[Answer, ...] = ()
 
@@ -51,7 +56,9 @@ class RequestError(ValueError):
 class Budgets:
     """The budgets of one totals partition."""
 
-    def __init__(self) -> None:
+    def __init__(self, partition: int, partition_of: Callable[[str], int]) -> None:
+        self.partition = partition
+        self._partition_of = partition_of
         self.states: dict[str, BudgetState] = {}
         self._dirty: set[str] = set()
 
@@ -67,7 +74,9 @@ class Budgets:
         """The highest offset of a request that was decided."""
         return max((state.offset for state in self.states.values()), default=-1)
 
-    def decide(self, value: bytes | None, offset: int) -> tuple[str, Answer | None]:
+    def decide(
+        self, value: bytes | None, offset: int, timestamp_ms: int
+    ) -> tuple[str, Answer | None]:
         """Decide the request at an offset; returns its scope, and the answer to publish.
 
         A request that was decided before gets the answer that it got then, None when that one is
@@ -77,6 +86,10 @@ class Budgets:
             RequestError: not a budget request for a scope.
         """
         request = _parse(value)
+        home = self._partition_of(request.scope)
+        if home != self.partition:  # a producer with a partitioner of its own
+            reason = f"sent to partition {self.partition}, but the scope belongs to {home}"
+            return request.scope, Answer(request.request_id, False, 0, reason)
         state = self.states.get(request.scope, NO_BUDGET)
         self._dirty.add(request.scope)
         known = next((a for a in state.recent if a.request_id == request.request_id), None)
@@ -96,14 +109,26 @@ class Budgets:
             answer = Answer(request.request_id, True, version if budget is not None else 0)
             changes = {"budget": budget, "version": version, "request_id": request.request_id}
         self.states[request.scope] = msgspec.structs.replace(
-            state, offset=offset, recent=(*state.recent, answer)[-RECENT_MAX:], **changes
+            state,
+            offset=offset,
+            day=day_of(timestamp_ms),
+            recent=(*state.recent, answer)[-RECENT_MAX:],
+            **changes,
         )
         return request.scope, answer
+
+    def forget(self, before_day: int) -> None:
+        """Drop what is kept of scopes without a budget since before a day (its ordinal)."""
+        for scope, state in list(self.states.items()):
+            if state.budget is None and state.day < before_day:
+                del self.states[scope]
+                self._dirty.add(scope)
 
     def take_changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """The changelog records of all that changed; they count as written from then on."""
         for scope in self._dirty:
-            yield scope.encode(), _encode(self.states[scope])
+            state = self.states.get(scope)
+            yield scope.encode(), None if state is None else _encode(state)
         self._dirty.clear()
 
 

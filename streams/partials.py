@@ -14,7 +14,7 @@ from outlay.topics import TopicNames
 from outlay.usage import decode_usage
 from outlay.window import day_ordinal, floor_names, is_forgotten, window_names
 from streams import messages
-from streams.batch import Batch, SourceRecord, unseen
+from streams.batch import Batch, SourceRecord, day_of, day_start_ms, unseen
 from streams.counts import Count
 from streams.flush import Flush, Outgoing, Unit, cut
 from streams.messages import DeadLetter, Entry, Key
@@ -30,9 +30,6 @@ REJECTED_MAX = 10_000
 
 HEARTBEAT_MS = 1_000
 """How often the progress is told at least, in milliseconds, also with nothing to add."""
-
-_MS_PER_DAY = 86_400_000
-_EPOCH_DAY = 719_163  # date(1970, 1, 1).toordinal()
 
 Group = tuple[str, str | None, str | None, str, int]
 """Whose usage it is: organization, team, user, agent, and the day's ordinal."""
@@ -136,7 +133,7 @@ class Partials:
         for message in records:
             timestamp_ms = message.timestamp
             if timestamp_ms >= self._next_day_ms:
-                self._raise_floor(_EPOCH_DAY + timestamp_ms // _MS_PER_DAY)
+                self._raise_floor(day_of(timestamp_ms))
             usages, rejections = decode_usage(message.value, timestamp_ms)
             for record, cost_nano in usages:
                 day = day_ordinal(record.occurred_at)
@@ -208,7 +205,7 @@ class Partials:
             self._floor_day = day
             self._floor = floor_names(day)
             self._floor_dirty = True
-            self._next_day_ms = (day + 1 - _EPOCH_DAY) * _MS_PER_DAY
+            self._next_day_ms = day_start_ms(day + 1)
 
     # -- writing
 

@@ -38,6 +38,17 @@ class Changelogs:
         return f"{self.app_id}-budgets-changelog"
 
 
+@lru_cache(maxsize=16)
+def totals_partition_of(totals_partitions: int) -> Callable[[str], int]:
+    """The function from a scope's key to its totals partition, one for all who ask."""
+
+    @lru_cache(maxsize=SCOPES_CACHE_MAX)
+    def totals_partition(scope: str) -> int:
+        return partition_of(scope.encode(), totals_partitions)
+
+    return totals_partition
+
+
 class PartialsStage:
     """Stage 1: usage in, partials out; owned by partition of the usage topic."""
 
@@ -56,11 +67,7 @@ class PartialsStage:
         self._totals_partitions = totals_partitions
         self._new_writer = new_writer
 
-        @lru_cache(maxsize=SCOPES_CACHE_MAX)
-        def totals_partition(scope: str) -> int:
-            return partition_of(scope.encode(), totals_partitions)
-
-        self._totals_partition = totals_partition
+        self._totals_partition = totals_partition_of(totals_partitions)
 
     def new_state(self, partition: int) -> State:
         return Partials(
@@ -81,11 +88,17 @@ class TotalsStage:
     name = "totals"
 
     def __init__(
-        self, topics: TopicNames, changelogs: Changelogs, refresh_ms: int, new_writer: NewWriter
+        self,
+        topics: TopicNames,
+        changelogs: Changelogs,
+        totals_partitions: int,
+        refresh_ms: int,
+        new_writer: NewWriter,
     ) -> None:
         self.sources: tuple[str, ...] = (topics.partials, topics.budgets)
         self.changelogs: tuple[str, ...] = (changelogs.totals, changelogs.budgets)
         self._topics = topics
+        self._totals_partition = totals_partition_of(totals_partitions)
         self._refresh_ms = refresh_ms
         self._new_writer = new_writer
 
@@ -95,6 +108,7 @@ class TotalsStage:
             topics=self._topics,
             totals_changelog=self.changelogs[0],
             budgets_changelog=self.changelogs[1],
+            partition_of=self._totals_partition,
             refresh_ms=self._refresh_ms,
         )
 

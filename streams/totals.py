@@ -34,9 +34,11 @@ class Totals:
         self.late = 0
         """Partials that came for a window that was forgotten before."""
         self._dirty: set[tuple[Key, int]] = set()
-        self._floor_day = 0
+        self.floor_day = 0
+        """The newest day that any usage partition has told, as an ordinal."""
         self._floor = ("", "")
-        self._floor_dirty = False
+        self.floor_rose = False
+        """Whether that is not written yet, and nothing was forgotten for it."""
         self._progress_dirty = False
 
     # -- recovery
@@ -115,14 +117,14 @@ class Totals:
     # -- forgetting
 
     def _raise_floor(self, day: int) -> None:
-        if day > self._floor_day:
-            self._floor_day = day
+        if day > self.floor_day:
+            self.floor_day = day
             self._floor = floor_names(day)
-            self._floor_dirty = True
+            self.floor_rose = True
 
     def _forget(self) -> Iterator[tuple[bytes, None]]:
         """Drop the windows below the floor, when it has risen; yields their tombstones."""
-        if not self._floor_dirty:
+        if not self.floor_rose:
             return
         for key in [key for key in self.parts if is_forgotten(key[1], self._floor)]:
             for part in self.parts.pop(key):
@@ -138,8 +140,8 @@ class Totals:
     def take_changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """The changelog records of all that changed; they count as written from then on."""
         yield from self._forget()
-        if self._floor_dirty:
-            yield messages.FLOOR_KEY, messages.encode(self._floor_day)
+        if self.floor_rose:
+            yield messages.FLOOR_KEY, messages.encode(self.floor_day)
         for key, partition in self._dirty:
             for part in self.parts[key]:
                 if part.partition == partition:
@@ -148,4 +150,4 @@ class Totals:
         if self._progress_dirty:
             yield messages.PROGRESS_KEY, messages.encode(self.progress)
         self._dirty.clear()
-        self._floor_dirty = self._progress_dirty = False
+        self.floor_rose = self._progress_dirty = False

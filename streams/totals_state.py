@@ -6,11 +6,12 @@ It reads the partials and the budget requests of its partition; what it writes g
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from outlay.topics import TopicNames
+from outlay.window import DAY_RETENTION_DAYS
 from streams import messages
 from streams.batch import Batch, SourceRecord, unseen
 from streams.budgets import Budgets, RequestError
@@ -40,11 +41,12 @@ class TotalsState:
         topics: TopicNames,
         totals_changelog: str,
         budgets_changelog: str,
+        partition_of: Callable[[str], int],
         refresh_ms: int,
     ) -> None:
         self.partition = partition
         self.totals = Totals()
-        self.budgets = Budgets()
+        self.budgets = Budgets(partition, partition_of)
         self.decisions = Decisions(self.totals, self.budgets, refresh_ms=refresh_ms)
         self.positions: dict[str, int] = {}
         """The next offset to apply, by source topic."""
@@ -107,7 +109,7 @@ class TotalsState:
 
     def _request(self, record: SourceRecord) -> None:
         try:
-            scope, answer = self.budgets.decide(record.value, record.offset)
+            scope, answer = self.budgets.decide(record.value, record.offset, record.timestamp)
         except RequestError as error:
             self._reject(self._topics.budgets, record, str(error))
             return
@@ -169,6 +171,8 @@ class TotalsState:
             yield Outgoing(self._topics.decisions, self.partition, key, value)
 
     def _changes(self) -> Iterable[Outgoing]:
+        if self.totals.floor_rose:
+            self.budgets.forget(self.totals.floor_day - DAY_RETENTION_DAYS)
         for changelog, table in self._changelogs.items():
             for key, value in table.take_changes():
                 yield Outgoing(changelog, self.partition, key, value)

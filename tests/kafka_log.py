@@ -44,7 +44,8 @@ class KafkaLog:
             ends = await consumer.end_offsets(tps)
             return {(tp.topic, tp.partition): end for tp, end in ends.items()}
 
-        return self._with_topic(topic, ask)
+        ends: Positions = self._with_topic(topic, ask)
+        return ends
 
     def read(self, topic: str, start: Positions | None = None) -> list[Any]:
         """Everything in a topic, or from some offsets on."""
@@ -61,7 +62,8 @@ class KafkaLog:
                         records += fetched
             return records
 
-        return self._with_topic(topic, read)
+        records: list[Any] = self._with_topic(topic, read)
+        return records
 
     def _with_topic(self, topic: str, ask: Callable[..., Any]) -> Any:
         async def run() -> Any:

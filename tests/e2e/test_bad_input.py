@@ -126,7 +126,9 @@ def test_each_bad_record_is_one_dead_letter_and_its_batch_counts(
     ]
     offsets = send(running, [*alone, *batches, fine])
     reasons = [reason for _, reason in BAD_RECORDS.values()]
-    expected = {(at, None): why for at, why in zip(offsets, reasons, strict=False)}
+    expected: dict[tuple[int, int | None], str] = {
+        (at, None): why for at, why in zip(offsets, reasons, strict=False)
+    }
     in_batches = offsets[len(alone) :]
     expected |= {(at, 1): why for at, why in zip(in_batches, reasons, strict=False)}
     executions = 2 * len(batches) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,8 +34,8 @@ def new_partials(partition: int = 0) -> Partials:
 
 
 def usage(at: datetime, cost_usd: str = "1", **fields: str) -> UsageRecord:
-    fields = {"organization_id": "acme", "agent_id": "a"} | fields
-    return UsageRecord.new(cost_usd=cost_usd, occurred_at=at, **fields)
+    everything: dict[str, Any] = {"organization_id": "acme", "agent_id": "a"} | fields
+    return UsageRecord.new(cost_usd=cost_usd, occurred_at=at, **everything)
 
 
 def batch(*values: tuple[bytes, datetime], start: int = 0) -> Batch:

@@ -1,0 +1,119 @@
+"""One daemon thread with an event loop of its own, shared by all emitters and feeds of a process.
+
+Kafka's client lives on one loop, while users call from threads and from loops that come and go.
+The thread starts when the first user acquires it and ends when the last one has released it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+STOP_TIMEOUT_S = 5.0
+"""How long tasks that are left over may take to end, and then how long the thread may."""
+
+_T = TypeVar("_T")
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop that still finds hosts while the interpreter exits."""
+
+    async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().getaddrinfo(*args, **kwargs)
+        except RuntimeError:
+            # Executors take no more work by then, and the last records still have to get out.
+            return socket.getaddrinfo(*args, **kwargs)
+
+
+class Background:
+    """The thread and its loop; get it with `acquire`, and give it back with `release`."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop = _Loop()
+        self._users = 0
+        self._thread = threading.Thread(target=self._body, name="outlay-background", daemon=True)
+        self._thread.start()
+
+    def submit(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Start a coroutine on the loop, from any thread; returns at once."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float) -> _T:
+        """What the coroutine returns; for synchronous code.
+
+        Raises:
+            TimeoutError: it took over `timeout_s` seconds and was cancelled.
+            RuntimeError: called on the background thread itself, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("a callback must not wait: use the async form")
+        return self.submit(_bounded(coroutine, timeout_s)).result()
+
+    async def arun(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float) -> _T:
+        """The same for code in any event loop."""
+        return await asyncio.wrap_future(self.submit(_bounded(coroutine, timeout_s)))
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a function called on the loop, from any thread; returns at once."""
+        self.loop.call_soon_threadsafe(function)
+
+    def release(self) -> None:
+        """Give it back; the last user's call ends the thread, within `STOP_TIMEOUT_S`."""
+        global _shared
+        with _lock:
+            self._users -= 1
+            if self._users > 0:
+                return
+            if _shared is self:
+                _shared = None
+        self.call(self.loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(2 * STOP_TIMEOUT_S)
+
+    async def arelease(self) -> None:
+        """The same for code in an event loop, which goes on meanwhile."""
+        await asyncio.to_thread(self.release)
+
+    def _body(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_TIMEOUT_S))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+
+async def _bounded(coroutine: Coroutine[Any, Any, _T], timeout_s: float) -> _T:
+    async with asyncio.timeout(timeout_s):
+        return await coroutine
+
+
+_lock = threading.Lock()
+_shared: Background | None = None
+
+
+def acquire() -> Background:
+    """The process's background thread, started if need be; each user releases it once."""
+    global _shared
+    with _lock:
+        if _shared is None:
+            _shared = Background()
+        _shared._users += 1
+        return _shared
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait for its end, whatever it ends with."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # seen, so that the loop does not report it

@@ -1,0 +1,287 @@
+"""Budgets: changing one, by asking whoever owns its scope and waiting for the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import uuid_utils
+
+from outlay import background
+from outlay.background import Background
+from outlay.budget import Budget
+from outlay.closing import Closing
+from outlay.connecting import START_TIMEOUT_S, Pauses
+from outlay.decision import BudgetRequest, Decision, encode
+from outlay.errors import BudgetRefused, BudgetRequestTimeout
+from outlay.feed import DecisionFeed
+from outlay.scope import Scope
+from outlay.sending import KafkaSender, Sender, SenderFactory
+from outlay.topics import TopicNames, partition_of
+
+__all__ = ["BudgetClient"]
+
+REQUEST_TIMEOUT_S = 30.0
+"""How long a request may take until its outcome is seen, in seconds."""
+
+CLOSE_TIMEOUT_S = 10.0
+
+_T = TypeVar("_T")
+
+
+class BudgetClient(Closing):
+    """Asks for changes of budgets and waits for their outcomes; in any thread or event loop.
+
+    A request is sent again until it has arrived, under the same request id: it is carried out
+    once. `put`, `patch` and `delete` wait for what the scope's owner said, as seen in the feed;
+    with `expected_version` a request is refused unless the budget has that version (0: none).
+
+    They raise:
+        BudgetRefused: it was refused, with the reason and the budget's version.
+        BudgetRequestTimeout: no outcome was seen in time; it may still be carried out.
+        ValueError: a scope, a field or a value that cannot be.
+        FeedNotReady: the feed is not started, or has not caught up in time; nothing was sent.
+
+    Args:
+        bootstrap_servers: `host:port`, several separated by commas.
+        feed: where the outcomes are seen; it is started and closed by whoever made it.
+        topics: the names of the topics.
+        requested_by: who asks, for the record; at most 256 characters.
+        client_options: more arguments for aiokafka's client: `security_protocol`, `ssl_context`,
+            `sasl_…`.
+        sender_factory: makes the connection; for tests.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        feed: DecisionFeed,
+        *,
+        topics: TopicNames | None = None,
+        requested_by: str = "",
+        client_options: Mapping[str, Any] | None = None,
+        sender_factory: SenderFactory | None = None,
+    ) -> None:
+        topic = (topics or TopicNames()).budgets
+        self._feed = feed
+        self._requested_by = requested_by
+        self._sender_factory = sender_factory or (
+            lambda: KafkaSender(bootstrap_servers, topic, client_options)
+        )
+        self._sender: Sender | None = None
+        self._problem = "the broker has not answered yet"
+        self._connecting = asyncio.Lock()
+        self._lock = threading.Lock()
+        self._background: Background | None = None
+
+    def put(
+        self,
+        scope: Scope | str,
+        budget: Budget,
+        *,
+        expected_version: int | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Decision:
+        """Set the whole budget of a scope; the decision that carries it."""
+        request = self._put(scope, budget, expected_version)
+        return self._run(self._decided(request, timeout_s), timeout_s)
+
+    async def aput(
+        self,
+        scope: Scope | str,
+        budget: Budget,
+        *,
+        expected_version: int | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Decision:
+        """`put` for code in an event loop."""
+        request = self._put(scope, budget, expected_version)
+        return await self._arun(self._decided(request, timeout_s), timeout_s)
+
+    def patch(
+        self,
+        scope: Scope | str,
+        changes: Mapping[str, Any],
+        *,
+        expected_version: int | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Decision:
+        """Change some fields of a scope's budget (a limit of None is taken away), or make one."""
+        request = self._patch(scope, changes, expected_version)
+        return self._run(self._decided(request, timeout_s), timeout_s)
+
+    async def apatch(
+        self,
+        scope: Scope | str,
+        changes: Mapping[str, Any],
+        *,
+        expected_version: int | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Decision:
+        """`patch` for code in an event loop."""
+        request = self._patch(scope, changes, expected_version)
+        return await self._arun(self._decided(request, timeout_s), timeout_s)
+
+    def delete(
+        self,
+        scope: Scope | str,
+        *,
+        expected_version: int | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> None:
+        """Take a scope's budget away."""
+        request = self._request(scope, "delete", {}, expected_version)
+        self._run(self._accepted(request, timeout_s), timeout_s)
+
+    async def adelete(
+        self,
+        scope: Scope | str,
+        *,
+        expected_version: int | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> None:
+        """`delete` for code in an event loop."""
+        request = self._request(scope, "delete", {}, expected_version)
+        await self._arun(self._accepted(request, timeout_s), timeout_s)
+
+    # -- making a request
+
+    def _put(self, scope: Scope | str, budget: Budget, version: int | None) -> BudgetRequest:
+        if not isinstance(budget, Budget):
+            raise ValueError(f"put takes a Budget, not {type(budget).__name__}")
+        return self._request(scope, "put", msgspec.to_builtins(budget), version)
+
+    def _patch(
+        self, scope: Scope | str, changes: Mapping[str, Any], version: int | None
+    ) -> BudgetRequest:
+        for name in changes:
+            if name not in Budget.__struct_fields__:
+                raise ValueError(f"a budget has no field {name!r}")
+        # A field alone says little about the whole, which only the owner knows: it has the word.
+        return self._request(scope, "patch", dict(changes), version)
+
+    def _request(
+        self,
+        scope: Scope | str,
+        action: Literal["put", "patch", "delete"],
+        changes: dict[str, Any],
+        expected_version: int | None,
+    ) -> BudgetRequest:
+        request = BudgetRequest(
+            request_id=str(uuid_utils.uuid7()),
+            scope=scope.key if isinstance(scope, Scope) else Scope.parse(scope).key,
+            action=action,
+            changes=changes,
+            expected_version=expected_version,
+            requested_by=self._requested_by,
+        )
+        try:
+            encode(request)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        return request
+
+    # -- carrying it out, on the background loop
+
+    async def _decided(self, request: BudgetRequest, timeout_s: float) -> Decision:
+        deadline_s = time.monotonic() + timeout_s
+        version = await self._accepted(request, timeout_s)
+
+        def look() -> Decision | None:
+            known = self._feed.decisions.get(request.scope)
+            if known is not None and known.decision.version >= version:
+                return known.decision
+            return None
+
+        try:
+            return await self._feed.await_until(look, max(deadline_s - time.monotonic(), 0.0))
+        except TimeoutError:
+            text = f"request {request.request_id} was accepted, its decision was not seen in time"
+            raise BudgetRequestTimeout(text, request.request_id) from None
+
+    async def _accepted(self, request: BudgetRequest, timeout_s: float) -> int:
+        """Send it and wait for its outcome; the version that it led to."""
+        deadline_s = time.monotonic() + timeout_s
+        await self._feed.await_ready(timeout_s)  # otherwise nobody would see the outcome
+        try:
+            async with asyncio.timeout(deadline_s - time.monotonic()):
+                await self._send(request)
+        except TimeoutError:
+            text = (
+                f"request {request.request_id} could not be sent within {timeout_s:g} s: "
+                f"{self._problem}"
+            )
+            raise BudgetRequestTimeout(text, request.request_id) from None
+        outcome = await self._feed.await_outcome(
+            request.request_id, max(deadline_s - time.monotonic(), 0.0)
+        )
+        if not outcome.accepted:
+            raise BudgetRefused(outcome.reason, outcome.version)
+        return outcome.version
+
+    async def _send(self, request: BudgetRequest) -> None:
+        """Send it until it has arrived: a request id is carried out once, however often it does."""
+        key, pauses = request.scope.encode(), Pauses()
+        while True:
+            try:
+                sender = await self._connected()
+                partition = partition_of(key, sender.partitions)
+                await (await sender.send(partition, key, encode(request)))
+            except Exception as error:
+                self._problem = repr(error)
+                await self._disconnect()
+                await pauses.pause()
+            else:
+                return
+
+    async def _connected(self) -> Sender:
+        async with self._connecting:
+            if self._sender is None:
+                sender = self._sender_factory()
+                try:
+                    async with asyncio.timeout(START_TIMEOUT_S):
+                        await sender.start()
+                except BaseException:
+                    await sender.stop()
+                    raise
+                self._sender = sender
+            return self._sender
+
+    async def _disconnect(self) -> None:
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            await sender.stop()
+
+    # -- the background thread
+
+    def _acquire(self) -> Background:
+        with self._lock:
+            if self._background is None:
+                self._background = background.acquire()
+                self._connecting = asyncio.Lock()
+            return self._background
+
+    # A request keeps its own bound and says what it was at; this one is for what ends it.
+    def _run(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float) -> _T:
+        return self._acquire().run(coroutine, timeout_s + CLOSE_TIMEOUT_S)
+
+    async def _arun(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float) -> _T:
+        return await self._acquire().arun(coroutine, timeout_s + CLOSE_TIMEOUT_S)
+
+    def close(self) -> None:
+        """End the connection. The feed goes on."""
+        with self._lock:
+            holder, self._background = self._background, None
+        if holder is not None:
+            with contextlib.suppress(TimeoutError):
+                holder.run(self._disconnect(), CLOSE_TIMEOUT_S)
+            holder.release()
+
+    async def aclose(self) -> None:
+        """`close` for code in an event loop."""
+        await asyncio.to_thread(self.close)

@@ -1,0 +1,123 @@
+"""Budget requests: decided once each, in the order of their log."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from outlay.decision import BudgetRequest, encode
+from streams.batch import day_start_ms
+from streams.budgets import Budgets, RequestError
+
+SCOPE = "organization:acme"
+TODAY = date(2026, 3, 1).toordinal()
+
+
+def budgets() -> Budgets:
+    return Budgets(0, lambda scope: 0)
+
+
+def request(request_id: str = "r1", **fields: Any) -> bytes:
+    fields = {"action": "patch", "changes": {"monthly_budget_usd": "5"}} | fields
+    return encode(BudgetRequest(request_id=request_id, scope=SCOPE, **fields))
+
+
+def decide(book: Budgets, value: bytes, offset: int) -> Any:
+    _, answer = book.decide(value, offset, day_start_ms(TODAY))
+    return answer
+
+
+def test_a_patch_keeps_what_it_does_not_name_and_a_put_does_not() -> None:
+    """And both count the version up."""
+    book = budgets()
+    decide(book, request("r1"), 0)
+    assert decide(book, request("r2", changes={"daily_execution_limit": 7}), 1).version == 2
+    budget = book.states[SCOPE].budget
+    assert budget is not None
+    assert (budget.monthly_budget_usd, budget.daily_execution_limit) == (Decimal(5), 7)
+    decide(book, request("r3", action="put", changes={"daily_execution_limit": 8}), 2)
+    budget = book.states[SCOPE].budget
+    assert budget is not None
+    assert (budget.monthly_budget_usd, budget.daily_execution_limit) == (None, 8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"changes": {"monthly_budget_usd": "-1"}}, "must not be negative"),
+        ({"changes": {"montly_budget_usd": "1"}}, "unknown field `montly_budget_usd`"),
+        ({"changes": {"warning_threshold": "0.95"}}, "must not be above degradation_threshold"),
+        ({"expected_version": 3}, "has version 0, not 3"),
+        ({"action": "delete"}, "no budget to delete"),
+    ],
+)
+def test_a_refusal_says_why_and_changes_nothing(fields: dict[str, Any], reason: str) -> None:
+    """The version stays, so that the next writer is not refused for it."""
+    book = budgets()
+    answer = decide(book, request(**fields), 0)
+    assert not answer.accepted
+    assert reason in answer.reason
+    assert (book.states[SCOPE].version, book.states[SCOPE].budget) == (0, None)
+
+
+def test_a_request_that_comes_again_gets_the_same_answer_and_is_not_repeated() -> None:
+    """Both as a replay of its offset, and sent anew by a client that did not hear."""
+    book = budgets()
+    first = decide(book, request("r1"), 4)
+    assert decide(book, request("r1"), 4) == first
+    assert decide(book, request("r1"), 9) == first
+    assert book.states[SCOPE].version == 1
+
+
+def test_of_two_writers_with_one_version_the_second_is_refused() -> None:
+    """Neither overwrites the other unseen."""
+    book = budgets()
+    decide(book, request("r1"), 0)
+    assert decide(book, request("r2", expected_version=1), 1).accepted
+    assert not decide(book, request("r3", expected_version=1), 2).accepted
+
+
+def test_a_budget_made_after_a_deleted_one_has_a_higher_version() -> None:
+    """An old version never names a new budget, until the deleted one is forgotten."""
+    book = budgets()
+    decide(book, request("r1"), 0)
+    assert decide(book, request("r2", action="delete"), 1).version == 0
+    assert decide(book, request("r3", expected_version=0), 2).version == 3
+    decide(book, request("r4", action="delete"), 3)
+    list(book.take_changes())
+    book.forget(TODAY)
+    assert SCOPE in book.states
+    book.forget(TODAY + 1)
+    assert list(book.take_changes()) == [(SCOPE.encode(), None)]
+
+
+def test_the_changelog_gives_back_what_was_decided() -> None:
+    """A new owner answers a replayed request as the old one did."""
+    book, copy = budgets(), budgets()
+    first = decide(book, request("r1", changes={"monthly_budget_usd": 0.1}), 0)
+    for key, value in book.take_changes():
+        copy.load(key, value)
+    assert copy.states == book.states
+    assert decide(copy, request("r1"), 0) == first
+
+
+def test_a_request_in_the_wrong_partition_is_refused() -> None:
+    """Its decision would stand where no total of the scope is."""
+    book = Budgets(1, lambda scope: 0)
+    answer = decide(book, request(), 0)
+    assert not answer.accepted
+    assert "belongs to 0" in answer.reason
+    assert not book.states
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"{", b"[]", request().replace(b"organization:acme", b"organization:"), b"\xff"],
+)
+def test_what_is_no_request_is_an_error(value: bytes | None) -> None:
+    """It becomes a dead letter."""
+    with pytest.raises(RequestError, match="not a budget request"):
+        budgets().decide(value, 0, 0)
