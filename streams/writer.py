@@ -25,7 +25,13 @@ TRANSACTION_TIMEOUT_MS = 60_000
 """After how long the broker aborts a transaction whose writer is gone."""
 
 REQUEST_TIMEOUT_MS = 30_000
-"""How long a request to the broker may take before the flush fails, and the worker with it."""
+"""How long a request to the broker may take before it is tried again."""
+
+WRITE_TIMEOUT_S = 30.0
+"""How long one transaction may take before the flush fails, and the worker with it.
+
+An idempotent producer would try on for ever; a broker that restarts is back before that.
+"""
 
 STOP_TIMEOUT_S = 5.0
 """How long a writer may take to stop; with the broker gone it would take for ever."""
@@ -78,7 +84,8 @@ class TransactionalWriter:
     async def write(self, flush: Flush) -> None:
         for transaction in flush.transactions:
             try:
-                await self._write(transaction)
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    await self._write(transaction)
             except (ProducerFenced, InvalidProducerEpoch) as error:
                 raise Fenced(f"{self.transactional_id} was taken over: {error}") from error
 
@@ -149,10 +156,11 @@ class PlainWriter:
     async def write(self, flush: Flush) -> None:
         producer = await self._shared.get()
         for transaction in flush.transactions:
-            await _send(producer, transaction.outputs)
-            await _send(producer, transaction.changelog)
-            if transaction.offsets:
-                await self._commit(transaction.offsets)
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await _send(producer, transaction.outputs)
+                await _send(producer, transaction.changelog)
+                if transaction.offsets:
+                    await self._commit(transaction.offsets)
 
     async def stop(self) -> None:
         pass  # others write on

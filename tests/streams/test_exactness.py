@@ -114,7 +114,7 @@ def test_without_marking_what_a_replay_skips_it_breaks(monkeypatch: pytest.Monke
     """What a crash cut off would never be published."""
 
     def add(self: Partials, sums: Any, offset: int) -> None:
-        for key, (cost_nano, executions, *_) in self._keyed(sums):
+        for key, (cost_nano, executions, _, _) in self._keyed(sums):
             entry = self.entries.setdefault(key, Entry(-1))
             if offset > entry.offset:
                 self._dirty.add(key)

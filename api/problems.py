@@ -1,0 +1,164 @@
+"""Problems: every error of the API in one shape, RFC 9457's `application/problem+json`.
+
+The `type` is the contract; texts may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Literal
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from outlay.errors import BudgetRefused, BudgetRequestTimeout, FeedNotReady
+from schemas import http
+from streams.clickhouse_errors import HistoryError
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:outlay:problem:"
+
+RETRY_AFTER_S = 5
+"""When a client may ask again after a 503."""
+
+Kind = Literal[
+    "invalid-request",  # a parameter or the body is not as it must be; `errors` names the parts
+    "body-too-large",  # the body is over its bound
+    "not-found",  # there is no such resource
+    "method-not-allowed",  # the resource knows other methods
+    "misdirected",  # the Host header names another host
+    "budget-refused",  # the budget would be one that cannot be
+    "budget-timeout",  # what became of a change is not known (yet); `request_id` names it
+    "feed-unavailable",  # the decisions feed has not caught up
+    "history-unavailable",  # ClickHouse does not answer
+    "report-too-large",  # the report has too many rows: narrow it
+    "not-ready",  # `checks` says what is not in order
+    "internal-error",  # a bug here
+]
+
+STATUS: dict[Kind, int] = {
+    "invalid-request": 422,
+    "body-too-large": 413,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    "misdirected": 421,
+    "budget-refused": 422,
+    "budget-timeout": 503,
+    "feed-unavailable": 503,
+    "history-unavailable": 503,
+    "report-too-large": 422,
+    "not-ready": 503,
+    "internal-error": 500,
+}
+
+log = structlog.get_logger("outlay.api")
+
+
+class ProblemError(Exception):
+    """An answer that is a problem; `more` are further members of its body."""
+
+    def __init__(self, kind: Kind, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.more = more
+
+
+def problem(
+    path: str,
+    kind: Kind,
+    detail: str,
+    more: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The response that says what is wrong with a request to `path`."""
+    status = STATUS[kind]
+    title = kind.replace("-", " ").capitalize()
+    return _response(status, TYPE_PREFIX + kind, title, detail, path, more, headers)
+
+
+def _response(
+    status: int,
+    type_: str,
+    title: str,
+    detail: str,
+    path: str,
+    more: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    body = http.Problem(
+        type=type_, title=title, status=status, detail=detail, instance=path, **(more or {})
+    )
+    retry = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    return Response(http.encode(body), status, retry | dict(headers or {}), MEDIA_TYPE)
+
+
+def errors_of(error: RequestValidationError | ValidationError, where: str = "") -> list[Any]:
+    """What is wrong where, without the values: they may be secrets."""
+    return [
+        {
+            "location": ".".join(map(str, (*([where] if where else []), *each["loc"]))),
+            "message": each["msg"],
+        }
+        for each in error.errors()
+    ]
+
+
+def install(app: FastAPI) -> None:
+    """Have the app answer every error with a problem."""
+
+    @app.exception_handler(ProblemError)
+    async def _problem(request: Request, error: ProblemError) -> Response:
+        return problem(request.url.path, error.kind, error.detail, error.more)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        more = {"errors": errors_of(error)}
+        return problem(request.url.path, "invalid-request", _sentence(more["errors"]), more)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        path, headers = request.url.path, error.headers
+        if error.status_code == 404:
+            return problem(path, "not-found", f"there is no {path}", headers=headers)
+        if error.status_code == 405:
+            detail = f"{request.method} is not for {path}"
+            return problem(path, "method-not-allowed", detail, headers=headers)
+        title = HTTPStatus(error.status_code).phrase
+        return _response(
+            error.status_code, "about:blank", title, str(error.detail), path, headers=headers
+        )
+
+    @app.exception_handler(BudgetRefused)
+    async def _refused(request: Request, error: BudgetRefused) -> Response:
+        more = {"version": error.version}
+        return problem(request.url.path, "budget-refused", error.reason, more)
+
+    @app.exception_handler(BudgetRequestTimeout)
+    async def _timeout(request: Request, error: BudgetRequestTimeout) -> Response:
+        more = {"request_id": error.request_id}
+        return problem(request.url.path, "budget-timeout", str(error), more)
+
+    @app.exception_handler(FeedNotReady)
+    async def _feed(request: Request, error: FeedNotReady) -> Response:
+        return problem(request.url.path, "feed-unavailable", str(error))
+
+    @app.exception_handler(HistoryError)
+    async def _history(request: Request, error: HistoryError) -> Response:
+        log.warning("the history does not answer", error=str(error))
+        return problem(request.url.path, "history-unavailable", "ClickHouse does not answer now")
+
+    @app.exception_handler(Exception)
+    async def _bug(request: Request, error: Exception) -> Response:
+        # The server logs the trace.
+        log.error("a request failed", path=request.url.path, error=repr(error))
+        return problem(request.url.path, "internal-error", "the request failed; the log says why")
+
+
+def _sentence(errors: list[Any]) -> str:
+    return "; ".join(f"{each['location']}: {each['message']}" for each in errors[:3])

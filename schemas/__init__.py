@@ -1,0 +1,1 @@
+"""Contracts for others: settings, HTTP bodies, JSON Schema of every message, ClickHouse DDL."""

@@ -1,0 +1,113 @@
+"""The JSON Schema of every message that others write or read, generated from the code.
+
+`python -m schemas.generate` writes them to `schemas/json/`; a test generates them again and
+compares. What a program that only checks the schema cannot know stands in the descriptions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from outlay.decision import BudgetRequest, Decision, Outcome, Watermark
+from outlay.usage import RECORDS_PER_MESSAGE_MAX, UsageRecord
+
+FOLDER = Path(__file__).parent / "json"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+ID_PREFIX = "urn:outlay:schema:"
+
+
+def _describable_record() -> type[msgspec.Struct]:
+    """The usage record with plain metadata: msgspec cannot describe the default of a `Raw`."""
+    fields: list[Any] = []
+    for field in msgspec.structs.fields(UsageRecord):
+        if field.name == "metadata":
+            fields.append((field.name, dict[str, Any], msgspec.field(default_factory=dict)))
+        elif field.required:
+            fields.append((field.name, field.type))
+        else:
+            fields.append((field.name, field.type, field.default))
+    namespace = {"__doc__": UsageRecord.__doc__}
+    return msgspec.defstruct("UsageRecord", fields, namespace=namespace, kw_only=True)
+
+
+_TYPES: dict[str, Any] = {
+    "usage-record": _describable_record(),
+    "decision": Decision,
+    "watermark": Watermark,
+    "outcome": Outcome,
+    "budget-request": BudgetRequest,
+}
+
+# What the code checks beyond its types, as far as JSON Schema can say it.
+_MORE: dict[str, dict[str, Any]] = {
+    "id": {
+        "format": "uuid",
+        "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+        "description": "A UUID, of version 7 when outlay made it.",
+    },
+    "cost_usd": {
+        "description": "USD: a plain decimal string, below a billion in magnitude. Numbers are"
+        " read, too. More than nine decimals are rounded half-even."
+    },
+    "metadata": {"description": "Anything; only the history keeps it."},
+}
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """All schemas, by the names of their files."""
+    made = {name: _schema(name, msgspec.json.schema(type_)) for name, type_ in _TYPES.items()}
+    record = made["usage-record"]["$defs"]["UsageRecord"]
+    for field, more in _MORE.items():
+        record["properties"][field] |= more
+    made["usage-message"] = _schema(
+        "usage-message",
+        {
+            "title": "UsageMessage",
+            "description": "The value of a message of the usage topic: one record, or several.",
+            "anyOf": [
+                {"$ref": "#/$defs/UsageRecord"},
+                {
+                    "type": "array",
+                    "items": {"$ref": "#/$defs/UsageRecord"},
+                    "maxItems": RECORDS_PER_MESSAGE_MAX,
+                },
+            ],
+            "$defs": made["usage-record"]["$defs"],
+        },
+    )
+    return made
+
+
+def _schema(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    for part in body.get("$defs", {}).values():
+        if "description" in part:  # a docstring, which older Pythons leave indented
+            part["description"] = inspect.cleandoc(part["description"])
+    return {"$schema": DIALECT, "$id": ID_PREFIX + name, **body}
+
+
+def rendered() -> dict[str, str]:
+    """The files' names and texts."""
+    return {
+        f"{name}.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        for name, schema in sorted(schemas().items())
+    }
+
+
+def main() -> None:
+    """Write them, and remove what is no longer made."""
+    FOLDER.mkdir(exist_ok=True)
+    texts = rendered()
+    for path in FOLDER.glob("*.schema.json"):
+        if path.name not in texts:
+            path.unlink()
+    for name, text in texts.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

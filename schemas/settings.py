@@ -1,0 +1,139 @@
+"""Settings of the service, read from the environment: `OUTLAY_` and the name in capitals.
+
+The table in the README is rendered from here (`python -m schemas.settings`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from outlay.topics import TopicNames
+
+ENV_PREFIX = "OUTLAY_"
+
+PARTITIONS_MAX = 1_024
+"""The most partitions that a topic of ours is made with."""
+
+_Partitions = Annotated[int, Field(ge=1, le=PARTITIONS_MAX)]
+_Seconds = Annotated[float, Field(gt=0, le=86_400)]
+_Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def _field(default: Any, description: str) -> Any:
+    """A setting; what it means and its unit are part of it (a test fails without)."""
+    return Field(default=default, description=description)
+
+
+class Settings(BaseSettings):
+    """Everything that an installation may choose; the defaults run on one machine.
+
+    Raises:
+        pydantic.ValidationError: a value that cannot be; a `ValueError`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+
+    kafka_bootstrap_servers: str = _field(
+        "127.0.0.1:9092", "Kafka brokers to ask first, `host:port`, separated by commas."
+    )
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = _field(
+        "outlay", "What the names of all topics start with."
+    )
+    app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = _field(
+        "outlay", "What the names of consumer groups and transactions start with."
+    )
+    usage_partitions: _Partitions = _field(4, "Partitions of the usage topic when it is made.")
+    totals_partitions: _Partitions = _field(
+        4, "Partitions of the partials, budgets and decisions topics when they are made."
+    )
+    replication_factor: Annotated[int, Field(ge=1, le=32)] = _field(
+        1, "Copies of each topic's data when it is made; 3 on a cluster."
+    )
+    transactions: Literal["auto", "on", "off"] = _field(
+        "auto",
+        "Whether a flush is a Kafka transaction: `auto` asks the broker, `on` insists, `off` goes"
+        " without fencing.",
+    )
+    flush_interval_s: _Seconds = _field(
+        0.25, "How often a worker writes and publishes what changed, in seconds."
+    )
+    decision_refresh_s: _Seconds = _field(
+        1.0, "How often a decision whose numbers moved is published again, in seconds."
+    )
+    stale_after_s: _Seconds = _field(
+        10.0, "How long the decisions feed may be silent before it counts as stale, in seconds."
+    )
+    session_timeout_s: _Seconds = _field(
+        10.0, "After how long a silent consumer loses its partitions, in seconds."
+    )
+    data_dir: Path = _field(
+        Path("./.outlay"), "Where the embedded broker, tables and chDB keep their files."
+    )
+    clickhouse_dsn: str = _field(
+        "",
+        "ClickHouse server, `clickhouse://user:password@host:8123`, or `chdb:///dir` for the"
+        " embedded engine; empty is chDB in `clickhouse` under the data directory.",
+    )
+    clickhouse_database: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")] = _field(
+        "outlay", "The ClickHouse database; made when absent. One named in the DSN goes before."
+    )
+    history_flush_interval_s: _Seconds = _field(
+        1.0, "How often records are inserted into ClickHouse, in seconds."
+    )
+    history_batch_rows_max: Annotated[int, Field(ge=1, le=1_000_000)] = _field(
+        100_000, "From how many rows on an insert does not wait for its interval, in rows."
+    )
+    api_host: str = _field("127.0.0.1", "Address that the API listens on.")
+    api_port: _Port = _field(8000, "TCP port that the API listens on; 0 takes a free one.")
+    api_allow_remote: bool = _field(
+        False, "Whether the API may listen beyond loopback; it knows no keys yet."
+    )
+    api_budget_timeout_s: _Seconds = _field(
+        10.0, "How long a change of a budget may take until it is answered with 503, in seconds."
+    )
+    metrics_port: _Port = _field(
+        0, "TCP port for Prometheus in processes that serve no HTTP themselves; 0 is off."
+    )
+    metrics_host: str = _field("127.0.0.1", "Address that the metrics port listens on.")
+    log_level: Literal["debug", "info", "warning", "error"] = _field(
+        "info", "The least severe log lines that are written."
+    )
+
+    @property
+    def topics(self) -> TopicNames:
+        """The names of all topics."""
+        return TopicNames(self.topic_prefix)
+
+    @property
+    def history_dsn(self) -> str:
+        """The DSN of ClickHouse, with the default filled in: chDB under the data directory."""
+        return self.clickhouse_dsn or f"chdb://{(self.data_dir / 'clickhouse').resolve()}"
+
+    @property
+    def history_is_embedded(self) -> bool:
+        """Whether the history is chDB, which only one process at a time can open."""
+        return self.history_dsn.startswith("chdb:")
+
+
+def settings_table() -> str:
+    """The configuration as a Markdown table, one row a setting, for the README."""
+    rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = f"`{_shown(field.default)}`" if field.default != "" else "(empty)"
+        description = (field.description or "").replace("|", "\\|")
+        rows.append(f"| `{ENV_PREFIX}{name.upper()}` | {default} | {description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Path):
+        return f"./{value.as_posix()}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    print(settings_table(), end="")

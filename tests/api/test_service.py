@@ -1,0 +1,115 @@
+"""Health, metrics, and the one shape of errors."""
+
+import pytest
+
+from api.hosts import host_of, is_loopback
+from api.problems import STATUS, Kind
+from outlay.budget import Budget
+from outlay.scope import Scope
+from streams.clickhouse_errors import HistoryAway
+
+
+def test_alive_and_ready(api):
+    """Each thing is named."""
+    assert api.client.get("/healthz").json() == {"status": "ok"}
+    assert api.client.get("/readyz").json() == {
+        "status": "ready",
+        "checks": {
+            "feed": {"ok": True, "detail": "caught up"},
+            "clickhouse": {"ok": True, "detail": "answers"},
+        },
+    }
+
+
+def _break_feed(api):
+    api.feed.ready = False
+
+
+def _silence_feed(api):
+    api.feed.silent_s = 60
+
+
+def _take_clickhouse_away(api):
+    api.history.problem = HistoryAway("connection refused")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "name", "detail"),
+    [
+        (_break_feed, "feed", "the decisions feed has not caught up"),
+        (_silence_feed, "feed", "the decisions feed is stale: silent for 60 s"),
+        (_take_clickhouse_away, "clickhouse", "connection refused"),
+    ],
+)
+def test_not_ready_says_why(api, assert_problem, breaks, name, detail):
+    """Alive all the same."""
+    breaks(api)
+    problem = assert_problem(api.client.get("/readyz"), 503, "not-ready")
+    assert problem["checks"][name] == {"ok": False, "detail": detail}
+    assert [check["ok"] for check in problem["checks"].values()].count(False) == 1
+    assert api.client.get("/healthz").status_code == 200
+
+
+def test_metrics_name_routes_and_no_ids(api):
+    """Templates only: ids would make a series each, and tell who spends."""
+    api.feed.set(Scope("acme", agent_id="secret-agent"), Budget())
+    url = "/api/v1/external-agents/secret-agent/budget"
+    api.client.get(url, params={"organization_id": "acme"})
+    api.client.get("/nowhere/secret-agent")
+    api.client.request("BREW", "/healthz")
+    text = api.client.get("/metrics").text
+    assert "secret-agent" not in text
+    assert "acme" not in text
+    template = "/api/v1/external-agents/{external_agent_id}/budget"
+    assert f'outlay_api_requests_total{{method="GET",route="{template}",status="200"}} 1.0' in text
+    assert 'outlay_api_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
+    assert 'method="other"' in text
+    assert f'outlay_api_request_seconds_count{{method="GET",route="{template}"}} 1.0' in text
+    assert "outlay_api_feed_age_seconds 0.5" in text
+    assert "outlay_api_feed_ready 1.0" in text
+
+
+def test_every_error_has_one_shape(api, assert_problem):
+    """Also those of the framework, and a bug."""
+    assert_problem(api.client.get("/nowhere"), 404, "not-found")
+    wrong_method = api.client.delete("/api/v1/external-agents/a1/budget")
+    assert_problem(wrong_method, 405, "method-not-allowed")
+    assert wrong_method.headers["allow"] == "GET"
+    api.feed.decisions = None
+    bug = api.client.get("/api/v1/external-agents/a1/budget", params={"organization_id": "o"})
+    problem = assert_problem(bug, 500, "internal-error")
+    assert "NoneType" not in problem["detail"]
+
+
+def test_another_hosts_name_is_refused(api, assert_problem):
+    """A page that rebinds its name to 127.0.0.1 must not change budgets."""
+    response = api.client.get("/healthz", headers={"Host": "evil.example:8000"})
+    assert_problem(response, 421, "misdirected")
+    for host in ("localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000"):
+        assert api.client.get("/healthz", headers={"Host": host}).status_code == 200, host
+
+
+def test_loopback_is_told_for_sure():
+    """A name may point anywhere; only localhost is taken for what it says."""
+    assert all(map(is_loopback, ["127.0.0.1", "127.8.8.8", "::1", "localhost"]))
+    assert not any(map(is_loopback, ["0.0.0.0", "::", "10.0.0.1", "localhost.evil.example", ""]))
+    assert host_of("[::1]:80") == "::1"
+
+
+def test_every_kind_of_problem_has_a_status():
+    """The list is complete."""
+    assert set(STATUS) == set(Kind.__args__)
+
+
+def test_the_description_names_all_endpoints(api):
+    """OpenAPI can be made, with the body of a change."""
+    described = api.client.get("/openapi.json").json()
+    assert set(described["paths"]) == {
+        "/api/v1/external-agents/{external_agent_id}/budget",
+        "/api/v1/external-agents/{external_agent_id}/governance-status",
+        "/api/v1/external-agents/{external_agent_id}/budget/config",
+        "/api/v1/reports/spend",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    }

@@ -1,0 +1,138 @@
+"""The command line: its words, and what it says when a command cannot be carried out."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from outlay.cli import main
+from outlay.cli.outcome import carry_out
+from outlay.cli.replay import parse_speed
+from outlay.embedded import ChildFailed
+from outlay.errors import OutlayError
+from outlay.stack import StackFailed
+
+
+def outlay(*arguments, **environment):
+    """Run `outlay` and return what it did."""
+    return subprocess.run(
+        [sys.executable, "-m", "outlay.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"} | environment,
+    )
+
+
+def test_every_command_explains_itself():
+    """`outlay` alone names them all."""
+    shown = outlay("--help")
+    assert shown.returncode == 0
+    for command in ("up", "demo", "replay", "worker", "history", "api", "version"):
+        assert f" {command} " in shown.stdout
+    assert "--keep-running" in outlay("demo", "--help").stdout
+    assert "--keep-times" in outlay("replay", "--help").stdout
+    assert "--data-dir" in outlay("up", "--help").stdout
+
+
+def test_the_version_is_printed():
+    """The package's own."""
+    assert outlay("version").stdout.startswith("outlay 0.")
+
+
+def test_without_the_extras_it_says_what_to_install(monkeypatch):
+    """The library alone has no command line."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "typer" else find_spec(name)
+    )
+    with pytest.raises(SystemExit, match=r"needs typer: pip install 'outlay\[service\]'"):
+        main()
+
+
+def test_without_the_service_it_says_what_to_install(monkeypatch):
+    """With the command line, but without what the processes need."""
+    from outlay.stack import ServiceNotInstalled, service_command
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "faust" else find_spec(name)
+    )
+    with pytest.raises(ServiceNotInstalled, match=r"faust.*outlay\[service\]"):
+        service_command("streams.worker")
+
+
+def test_a_file_that_is_no_trace_is_one_line(tmp_path):
+    """And exit code 1."""
+    ended = outlay("replay", str(tmp_path / "none.csv"))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("outlay: ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_value_that_cannot_be_is_one_line(tmp_path):
+    """And exit code 2, as for every wrong option."""
+    ended = outlay("replay", "x.csv", "--speed", "fast")
+    assert ended.returncode == 2
+    assert "--speed takes a number above 0, or max, not 'fast'" in ended.stderr
+    assert outlay("replay", "x.csv", "--agents", "3").returncode == 2
+    assert "not an amount" in outlay("replay", "x.csv", "--input-price", "dear").stderr
+    assert "negative" in outlay("replay", "x.csv", "--output-price", "-1").stderr
+    assert outlay("demo", "--agents", "0").returncode == 2
+
+
+def test_a_broker_that_is_not_there_is_one_line(tmp_path):
+    """`up` does not go on without one."""
+    ended = outlay("up", "--data-dir", str(tmp_path), OUTLAY_BROKER="rabbit")
+    assert ended.returncode == 1
+    assert "only 'kafka' and 'tansu' are known" in ended.stderr
+
+
+def test_a_worker_is_the_module_itself(tmp_path):
+    """Its own exit code comes through: here the one for settings that cannot be."""
+    ended = outlay("history", OUTLAY_LOG_LEVEL="loud")
+    assert ended.returncode == 2
+    assert "log_level" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("ends_with", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (StackFailed("it is over"), 1),
+        (ChildFailed("it is over"), 1),
+        (OutlayError("it is over"), 1),
+        (ValueError("it is over"), 2),
+    ],
+)
+def test_a_command_ends_with_a_code_and_a_line(ends_with, code, capsys):
+    """Never with a traceback for what is expected."""
+
+    def command():
+        raise ends_with
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            carry_out(command)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == code
+    assert capsys.readouterr().err == ("" if code == 130 else "outlay: it is over\n")
+
+
+@pytest.mark.parametrize(("text", "speed"), [("max", None), ("1", 1.0), ("2.5", 2.5)])
+def test_speeds(text, speed):
+    """A factor, or as fast as it goes."""
+    assert parse_speed(text) == speed
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "", "fast"])
+def test_speeds_that_cannot_be(text):
+    """Are refused."""
+    with pytest.raises(ValueError, match="--speed"):
+        parse_speed(text)
