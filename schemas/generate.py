@@ -15,6 +15,7 @@ import msgspec
 
 from outlay.decision import BudgetRequest, Decision, Outcome, Watermark
 from outlay.usage import RECORDS_PER_MESSAGE_MAX, UsageRecord
+from schemas.messages import DeadLetter, PartialsMessage
 
 FOLDER = Path(__file__).parent / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -41,6 +42,8 @@ _TYPES: dict[str, Any] = {
     "watermark": Watermark,
     "outcome": Outcome,
     "budget-request": BudgetRequest,
+    "partials": PartialsMessage,
+    "dead-letter": DeadLetter,
 }
 
 # What the code checks beyond its types, as far as JSON Schema can say it.

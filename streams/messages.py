@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import base64
 from sys import intern
-from typing import NamedTuple
 
 import msgspec
 
 from outlay.budget import Amounts
+from schemas.messages import DeadLetter, PartialsMessage
 from streams.flush import Outgoing
 
 FLOOR_KEY = b"floor"
@@ -42,57 +42,6 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
     @property
     def amounts(self) -> Amounts:
         return Amounts(self.cost_nano, self.executions, self.input_tokens, self.output_tokens)
-
-
-class PartialEntry(NamedTuple):
-    """An `Entry` on its way to the totals."""
-
-    scope: str
-    window: str
-    offset: int
-    cost_nano: int
-    executions: int
-    input_tokens: int
-    output_tokens: int
-
-
-class PartialsMessage(msgspec.Struct, frozen=True):
-    """What a usage partition has for one totals partition.
-
-    `progress` is the offset up to which everything has been told, None on all but the last part
-    of a flush; -1 where the partition is empty yet. `floor_day` is the day ordinal of the newest
-    message of the usage partition, 0 when it has seen none.
-    """
-
-    partition: int
-    floor_day: int
-    progress: int | None
-    entries: list[PartialEntry]
-
-
-class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A message or a record that does not count: why, where it stands, and itself.
-
-    `index` is that of the record in its message; absent when the whole message is rejected.
-    `record` is the message's value as text, `record_base64` when it is not UTF-8; cut after
-    `DEAD_LETTER_RECORD_BYTES_MAX`, which `truncated` says.
-    """
-
-    reason: str
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    index: int | None = None
-    record: str | None = None
-    record_base64: str | None = None
-    truncated: bool = False
-
-    @property
-    def key(self) -> bytes:
-        """The coordinates, so that a repeated dead letter is known to be the same."""
-        at = f"{self.topic}/{self.partition}/{self.offset}"
-        return (at if self.index is None else f"{at}/{self.index}").encode()
 
 
 encode = msgspec.json.Encoder().encode

@@ -13,11 +13,12 @@ from outlay.scope import scope_keys
 from outlay.topics import TopicNames
 from outlay.usage import decode_usage
 from outlay.window import day_ordinal, floor_names, is_forgotten, window_names
+from schemas.messages import DeadLetter
 from streams import messages
 from streams.batch import Batch, SourceRecord, day_of, day_start_ms, unseen
 from streams.counts import Count
 from streams.flush import Flush, Outgoing, Unit, cut
-from streams.messages import DeadLetter, Entry, Key
+from streams.messages import Entry, Key
 
 MESSAGE_BYTES_MAX = 524_288
 """Where a partials message is split, in bytes; half of what a topic takes by default."""

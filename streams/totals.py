@@ -13,8 +13,9 @@ import msgspec
 
 from outlay.budget import NOTHING, Amounts
 from outlay.window import floor_names, is_forgotten
+from schemas.messages import PartialEntry, PartialsMessage
 from streams import messages
-from streams.messages import Entry, Key, PartialEntry, PartialsMessage
+from streams.messages import Entry, Key
 
 
 class Part(msgspec.Struct, gc=False):

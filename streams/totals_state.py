@@ -12,13 +12,13 @@ import msgspec
 
 from outlay.topics import TopicNames
 from outlay.window import DAY_RETENTION_DAYS
+from schemas.messages import DeadLetter
 from streams import messages
 from streams.batch import Batch, SourceRecord, unseen
 from streams.budgets import Budgets, RequestError
 from streams.counts import Count
 from streams.decisions import Decisions
 from streams.flush import Flush, Outgoing, Unit, cut
-from streams.messages import DeadLetter
 from streams.totals import Totals
 
 DIRTY_MAX = 500_000

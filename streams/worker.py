@@ -1,7 +1,8 @@
 """The worker process: `python -m streams.worker`, or `outlay worker`.
 
 It ends with 0 when it was asked to, with `EXIT_FENCED` when another worker has taken over what it
-owned, and with 1 when it cannot write or read: whoever supervises it starts it again.
+owned, and with 1 when it cannot write or read: whoever supervises it starts it again. With 2 its
+settings cannot be.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ log = structlog.get_logger("outlay.streams")
 
 def main() -> int:
     """Run a worker until it is asked to stop; returns the exit code."""
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     configure_logging(settings.log_level)
     if settings.metrics_port:
         metrics.serve(settings.metrics_host, settings.metrics_port)

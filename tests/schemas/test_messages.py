@@ -5,13 +5,19 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from outlay import decision
 from outlay.budget import Amounts, Budget
+from outlay.topics import TopicNames
 from outlay.usage import UsageRecord, decode_usage, encode_usage
 from schemas import generate
+from schemas.messages import DeadLetter
+from streams import messages
+from streams.batch import Batch
+from streams.partials import Partials
 
 EXAMPLES = Path(generate.__file__).parent / "examples"
 NOW = datetime(2026, 11, 21, 12, 0, 0, 5, tzinfo=UTC)
@@ -38,6 +44,8 @@ READERS = {
     "decision": lambda content: decision.encode(decision.decode_decision(content)),
     "watermark": lambda content: decision.encode(decision.decode_watermark(content)),
     "outcome": lambda content: decision.encode(decision.decode_outcome(content)),
+    "partials": lambda content: messages.encode(messages.decode_partials(content)),
+    "dead-letter": lambda content: messages.encode(msgspec.json.decode(content, type=DeadLetter)),
     "budget-request": lambda content: decision.encode(decision.decode_request(content)),
 }
 
@@ -129,3 +137,29 @@ def test_required_fields(field):
     del record[field]
     assert not Draft202012Validator(SCHEMAS["usage-record"]).is_valid(record)
     assert decode_usage(json.dumps(record).encode(), NOW_MS)[1] != []
+
+
+def test_what_the_stages_write_is_valid():
+    """A partials message, which is put together by hand for speed, and dead letters."""
+    record = UsageRecord.new(organization_id="o", agent_id="a", cost_usd=1, occurred_at=NOW)
+    partials = Partials(
+        0,
+        topics=TopicNames(),
+        changelog="changelog",
+        totals_partition=lambda scope: 0,
+        totals_partitions=2,
+    )
+    partials.begin({"outlay.usage": 0}, {"outlay.usage": 2})
+    values = [encode_usage([record]), b"\xff", b"{"]
+    sent = [_Sent(offset, value) for offset, value in enumerate(values)]
+    partials.apply(Batch("outlay.usage", 0, sent, 0, len(sent)))
+    written = [m for t in partials.flush(0).transactions for m in t.outputs]
+    told = {"outlay.partials": "partials", "outlay.usage.rejected": "dead-letter"}
+    assert {told[m.topic] for m in written} == {"partials", "dead-letter"}
+    for message in written:
+        _valid(told[message.topic], message.value)
+
+
+class _Sent:
+    def __init__(self, offset, value):
+        self.offset, self.value, self.timestamp, self.key = offset, value, NOW_MS, None

@@ -30,6 +30,7 @@ from outlay.decision import (
 )
 from outlay.topics import TopicNames, partition_of
 from outlay.usage import UsageRecord, encode_usage
+from schemas.messages import PartialEntry
 from streams import messages
 from streams.batch import Batch
 from streams.flush import Flush
@@ -330,7 +331,7 @@ class World:
         elif topic == TOPICS.decisions and record.key is not None:
             self._observe_decision(partition, record.key, record.value)
 
-    def _check_sum(self, p: int, key: Key, entry: messages.PartialEntry) -> None:
+    def _check_sum(self, p: int, key: Key, entry: PartialEntry) -> None:
         want = self.truth(p, key, entry.offset)
         if (entry.cost_nano, entry.executions) != want and not self._aged(key[1]):
             self.violate(f"partial {p} {key} @{entry.offset}: {entry[3:5]}, the log says {want}")

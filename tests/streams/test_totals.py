@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from outlay.topics import TopicNames
 from outlay.usage import UsageRecord, encode_usage
+from schemas.messages import PartialEntry, PartialsMessage
 from streams import messages
 from streams.batch import Batch, GapError
-from streams.messages import PartialEntry, PartialsMessage
 from streams.partials import Partials
 from streams.totals import Totals
 from tests.streams.simulated_broker import Record
