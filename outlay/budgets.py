@@ -50,7 +50,7 @@ class BudgetClient(Closing):
     Args:
         bootstrap_servers: `host:port`, several separated by commas.
         feed: where the outcomes are seen; it is started and closed by whoever made it.
-        topics: the names of the topics.
+        topics: the names of the topics; those of the feed by default.
         requested_by: who asks, for the record; at most 256 characters.
         client_options: more arguments for aiokafka's client: `security_protocol`, `ssl_context`,
             `sasl_…`.
@@ -67,7 +67,7 @@ class BudgetClient(Closing):
         client_options: Mapping[str, Any] | None = None,
         sender_factory: SenderFactory | None = None,
     ) -> None:
-        topic = (topics or TopicNames()).budgets
+        topic = (topics or feed.topics).budgets
         self._feed = feed
         self._requested_by = requested_by
         self._sender_factory = sender_factory or (

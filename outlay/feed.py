@@ -66,7 +66,8 @@ class DecisionFeed(Closing):
         wall: Callable[[], float] = time.time,
         reader_factory: ReaderFactory | None = None,
     ) -> None:
-        topic = (topics or TopicNames()).decisions
+        self.topics = topics or TopicNames()
+        topic = self.topics.decisions
         self.stale_after_s = stale_after_s
         self.monotonic = monotonic
         self._follower = Follower(

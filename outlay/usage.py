@@ -187,6 +187,15 @@ def decode_usage(value: bytes | None, timestamp_ms: int) -> tuple[list[Usage], l
     return usages, rejections
 
 
+def split_usage(value: bytes) -> list[bytes]:
+    """The records of a message that holds an array, each as its bytes.
+
+    Raises:
+        ValueError: it holds none that can be told apart.
+    """
+    return [bytes(item) for item in _decode_items(value)]
+
+
 def _decode_apart(value: bytes, latest: datetime) -> tuple[list[Usage], list[Rejection]]:
     """The same for an array that holds something bad: each record by itself."""
     try:

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     session_timeout_s: _Seconds = _field(
         10.0, "After how long a silent consumer loses its partitions, in seconds."
     )
+    write_timeout_s: _Seconds = _field(
+        30.0,
+        "How long one write to the broker may take before the worker gives up and ends, in"
+        " seconds: longer than a broker takes to restart.",
+    )
     data_dir: Path = _field(
         Path("./.outlay"), "Where the embedded broker, tables and chDB keep their files."
     )

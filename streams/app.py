@@ -122,16 +122,17 @@ def _ownership(
 ) -> Ownership:
     kafka = {"bootstrap_servers": settings.kafka_bootstrap_servers}
     app.shared_producer = SharedProducer(kafka)
+    timeout_s = settings.write_timeout_s
 
     def fenced(stage: str, partition: int) -> Writer:
         transactional_id = f"{settings.app_id}-{stage}-{partition}"
-        return TransactionalWriter(transactional_id, settings.app_id, kafka)
+        return TransactionalWriter(transactional_id, settings.app_id, timeout_s, kafka)
 
     async def commit(offsets: Offsets) -> None:
         await app.consumer.commit_offsets({TP(*tp): at for tp, at in offsets.items()})
 
     def plain(stage: str, partition: int) -> Writer:
-        return PlainWriter(app.shared_producer, commit)
+        return PlainWriter(app.shared_producer, timeout_s, commit)
 
     new_writer = fenced if transactions else plain
     names, partitions = settings.topics, settings.totals_partitions

@@ -24,12 +24,12 @@ class SourceRecord(Protocol):
 class Batch:
     """The messages of one partition with offsets in [start, end).
 
-    Offsets that no message has are markers of transactions, so a batch may be empty and still
-    cover something. `generation` is that of the assignment under which it was fetched. The other
-    names are those that Faust reads of a message; to it, a batch is one.
+    Offsets that no message has are markers of transactions, or were compacted away, so a batch
+    may be empty and still cover something. The other names are those that Faust reads of a
+    message; to it, a batch is one.
     """
 
-    __slots__ = ("end", "generation", "partition", "records", "start", "timestamp", "topic")
+    __slots__ = ("end", "partition", "records", "start", "timestamp", "topic")
 
     headers = ()
     key = None
@@ -44,14 +44,12 @@ class Batch:
         records: Sequence[SourceRecord],
         start: int,
         end: int,
-        generation: int = 0,
     ) -> None:
         self.topic = topic
         self.partition = partition
         self.records = records
         self.start = start
         self.end = end
-        self.generation = generation
         self.timestamp = records[-1].timestamp if records else 0
 
     @property
@@ -66,6 +64,9 @@ class Batch:
 
 _MS_PER_DAY = 86_400_000
 _EPOCH_DAY = 719_163  # date(1970, 1, 1).toordinal()
+
+DAY_MAX = 3_652_059
+"""The last day of the calendar, as an ordinal; a timestamp beyond it is nonsense."""
 
 
 def day_of(timestamp_ms: int) -> int:

@@ -15,6 +15,7 @@ from outlay.budget import Budget
 from outlay.decision import BudgetRequest, decode_request
 from outlay.scope import Scope
 from streams.batch import day_of
+from streams.messages import cut_reason
 
 RECENT_MAX = 16
 """How many answers are kept per scope, for requests that come again."""
@@ -102,7 +103,7 @@ class Budgets:
             budget = _changed(state, request)
         except ValueError as error:
             version = state.version if state.budget is not None else 0
-            answer = Answer(request.request_id, False, version, str(error))
+            answer = Answer(request.request_id, False, version, cut_reason(str(error)))
             changes: dict[str, object] = {}
         else:
             version = state.version + 1

@@ -51,6 +51,17 @@ decode_offsets = msgspec.json.Decoder(dict[int, int]).decode
 decode_int = msgspec.json.Decoder(int).decode
 
 
+REASON_LENGTH_MAX = 500
+"""How much is said about why something is rejected or refused, in characters.
+
+A decoder's sentence quotes what it read, which may be as long as a message.
+"""
+
+
+def cut_reason(reason: str) -> str:
+    return reason if len(reason) <= REASON_LENGTH_MAX else f"{reason[:REASON_LENGTH_MAX]}…"
+
+
 def dead_letter(
     reason: str,
     value: bytes | None,
@@ -61,7 +72,8 @@ def dead_letter(
     timestamp_ms: int,
     index: int | None = None,
 ) -> DeadLetter:
-    """The dead letter of a message's value."""
+    """The dead letter of a message's value, or of one record in it."""
+    reason = cut_reason(reason)
     kept = (value or b"")[:DEAD_LETTER_RECORD_BYTES_MAX]
     truncated = len(value or b"") > len(kept)
     try:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import structlog
 
 from streams import metrics
-from streams.batch import Batch
+from streams.batch import Batch, unseen
 from streams.counts import Count
 from streams.flush import Flush
 from streams.writer import Fenced, Writer
@@ -70,6 +70,10 @@ class Owned:
         self.state = stage.new_state(partition)
         self.writer = stage.new_writer(partition)
         self.recovered: set[str] = set()
+        self.loaded: dict[str, int] = {}
+        """By changelog, the offset up to which it was read."""
+        self.ends: dict[str, int] = {}
+        """By changelog, where it ended after the fencing."""
         self._interval_s = interval_s
         self._flushing = asyncio.Lock()
         self._room = asyncio.Event()
@@ -89,6 +93,26 @@ class Owned:
         self.state.begin(positions, ends)
         self._loop = asyncio.create_task(self._flush_often(fail), name=str(self))
 
+    def load(self, batch: Batch) -> None:
+        """Take over a batch of a changelog.
+
+        Raises:
+            GapError: records before it are missing.
+        """
+        for record in unseen(batch, self.loaded[batch.topic]):
+            assert record.key is not None, "a changelog's records have keys"
+            self.state.load(batch.topic, record.key, record.value)
+        self.loaded[batch.topic] = max(self.loaded[batch.topic], batch.end)
+
+    def check_loaded(self) -> None:
+        """Raise OwnershipError when a changelog was not read up to its end."""
+        for changelog, end in self.ends.items():
+            if self.loaded.get(changelog, 0) < end:
+                raise OwnershipError(
+                    f"{changelog}-{self.partition} was read up to {self.loaded.get(changelog)}, "
+                    f"it ends at {end}"
+                )
+
     async def apply(self, batch: Batch) -> None:
         """Apply a batch; returns when there is room for more."""
         self.state.apply(batch)
@@ -105,9 +129,16 @@ class Owned:
                 await asyncio.sleep(max(pause, 0.001))
         except asyncio.CancelledError:
             raise
+        except Fenced as error:
+            self._say_fenced(error)
+            if not self._closed:  # else it is being let go of anyway
+                await fail(error)
         except BaseException as error:
             if not self._closed:
                 await fail(error)
+
+    def _say_fenced(self, error: Fenced) -> None:
+        log.warning("a write was refused", partition=str(self), error=str(error))
 
     async def flush(self) -> None:
         """Write what there is to write; never two at once."""
@@ -128,8 +159,8 @@ class Owned:
             try:
                 async with asyncio.timeout(LAST_FLUSH_TIMEOUT_S):
                     await self.flush()
-            except Fenced:
-                log.warning("partition was taken over already", partition=str(self))
+            except Fenced as error:
+                self._say_fenced(error)
             except Exception as error:
                 # Nothing is lost: what was not flushed was not committed.
                 log.warning("last flush failed", partition=str(self), error=repr(error))
@@ -210,17 +241,31 @@ class Ownership:
             for topic, position in owned.state.positions.items()
         }
 
-    def load(self, changelog: str, partition: int, records: Sequence[Any]) -> None:
-        """Take over records of a changelog, during recovery."""
-        owned = self.owned.get((changelog, partition))
-        if owned is None:
+    def expect_starts(self, starts: Mapping[Any, int]) -> None:
+        """Where logs begin: from there on each changelog has to be read."""
+        for tp, start in starts.items():
+            owned = self.owned.get((tp.topic, tp.partition))
+            if owned is not None and tp.topic in owned.stage.changelogs:
+                owned.loaded.setdefault(tp.topic, start)
+
+    def expect_ends(self, ends: Mapping[Any, int]) -> None:
+        """Where changelogs end: up to there they have to be read."""
+        for tp, end in ends.items():
+            owned = self.owned.get((tp.topic, tp.partition))
+            if owned is not None and tp.topic in owned.stage.changelogs:
+                owned.ends[tp.topic] = end
+
+    def load(self, batch: Batch) -> None:
+        """Take over a batch of a changelog, during recovery."""
+        owned = self.owned.get((batch.topic, batch.partition))
+        if owned is None or owned.has_begun:
             return  # of an assignment that is over
         try:
-            for record in records:
-                owned.state.load(changelog, record.key, record.value)
+            owned.load(batch)
         except Exception as error:
             # Faust would log this once a record, and wait for ever.
-            reason = OwnershipError(f"{changelog}-{partition} cannot be read back: {error!r}")
+            name = f"{batch.topic}-{batch.partition}"
+            reason = OwnershipError(f"{name} cannot be read back: {error!r}")
             asyncio.ensure_future(self.fail(reason))  # noqa: RUF006 - it ends the process
             raise
 
@@ -256,6 +301,7 @@ class Ownership:
         positions = {topic: at[topic, partition] for topic in sources}
         ends = {topic: end[topic, partition] for topic in sources}
         if self._check_ends:
+            owned.check_loaded()
             beyond = [topic for topic in sources if positions[topic] > ends[topic]]
             beyond += [
                 f"{self._usage_topic}-{p}"

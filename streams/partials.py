@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from outlay.scope import scope_keys
 from outlay.topics import TopicNames
-from outlay.usage import decode_usage
+from outlay.usage import Rejection, decode_usage, split_usage
 from outlay.window import day_ordinal, floor_names, is_forgotten, window_names
 from schemas.messages import DeadLetter
 from streams import messages
-from streams.batch import Batch, SourceRecord, day_of, day_start_ms, unseen
+from streams.batch import DAY_MAX, Batch, SourceRecord, day_of, day_start_ms, unseen
 from streams.counts import Count
 from streams.flush import Flush, Outgoing, Unit, cut
 from streams.messages import Entry, Key
@@ -151,23 +151,28 @@ class Partials:
                 if window_names(day)[0] < self._floor[0]:
                     counts["late"] += 1
             counts["records"] += len(usages)
-            for rejection in rejections:
-                self._reject(message, rejection.reason, rejection.index)
+            if rejections:
+                self._reject(message, rejections)
         return sums
 
-    def _reject(self, message: SourceRecord, reason: str, index: int | None) -> None:
-        self._counts["rejected"] += 1
-        self._rejected.append(
-            messages.dead_letter(
-                reason,
-                message.value,
-                topic=self._topics.usage,
-                partition=self.partition,
-                offset=message.offset,
-                timestamp_ms=message.timestamp,
-                index=index,
+    def _reject(self, message: SourceRecord, rejections: list[Rejection]) -> None:
+        """A dead letter each; of a record in an array, with that record alone."""
+        self._counts["rejected"] += len(rejections)
+        value = message.value
+        in_array = value is not None and any(r.index is not None for r in rejections)
+        records = split_usage(value) if value is not None and in_array else []
+        for rejection in rejections:
+            self._rejected.append(
+                messages.dead_letter(
+                    rejection.reason,
+                    value if rejection.index is None else records[rejection.index],
+                    topic=self._topics.usage,
+                    partition=self.partition,
+                    offset=message.offset,
+                    timestamp_ms=message.timestamp,
+                    index=rejection.index,
+                )
             )
-        )
 
     def _add(self, sums: dict[Group, list[int]], offset: int) -> None:
         """Add the sums of some messages, the last of which stands at `offset`."""
@@ -202,7 +207,7 @@ class Partials:
         return keyed.items()
 
     def _raise_floor(self, day: int) -> None:
-        if day > self._floor_day:
+        if self._floor_day < day <= DAY_MAX:
             self._floor_day = day
             self._floor = floor_names(day)
             self._floor_dirty = True

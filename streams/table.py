@@ -14,12 +14,11 @@ from faust.types import TP, EventT
 
 
 class WriteBehindTable(faust.Table):
-    """A table that hands each changelog record to `app.ownership`."""
+    """A table that hands each batch of its changelog to `app.ownership`."""
 
     def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
         for event in batch:
-            records = event.message.value.records
-            self.app.ownership.load(self.changelog_topic_name, event.message.partition, records)
+            self.app.ownership.load(event.message.value)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         await super().on_recovery_completed(active_tps, standby_tps)

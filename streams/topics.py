@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from outlay.usage import MESSAGE_BYTES_MAX
@@ -71,7 +72,8 @@ async def ensure_topics(settings: Settings) -> None:
     """Make the topics that are absent.
 
     Raises:
-        TopicError: one exists with another number of partitions, or could not be made.
+        TopicError: one exists with another number of partitions, or configured so that totals
+            would not be exact; or it could not be made.
     """
     admin = AIOKafkaAdminClient(
         bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=ADMIN_TIMEOUT_MS
@@ -86,6 +88,7 @@ async def ensure_topics(settings: Settings) -> None:
         async with asyncio.timeout(READY_TIMEOUT_S):
             while not await _check(admin, specs):  # noqa: ASYNC110 - the broker tells no event
                 await asyncio.sleep(0.1)
+        await _check_configs(admin, specs)
     except TimeoutError:
         raise TopicError(f"topics had no leaders after {READY_TIMEOUT_S:.0f} s") from None
     finally:
@@ -119,3 +122,26 @@ async def _check(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> bool:
                 f"{spec.partitions}: totals would start again from nothing"
             )
     return True
+
+
+_ESSENTIAL = ("cleanup.policy", "message.timestamp.type")
+"""What of a topic's configuration the totals depend on; the rest is the operator's choice."""
+
+
+async def _check_configs(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> None:
+    wanted = {s.name: {k: v for k, v in s.config.items() if k in _ESSENTIAL} for s in specs}
+    resources = [
+        ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(configs))
+        for name, configs in wanted.items()
+        if configs
+    ]
+    for response in await admin.describe_configs(resources):
+        for code, _, _, name, entries in response.resources:
+            if code:
+                raise TopicError(f"{name} cannot be described: {for_code(code).__name__}")
+            for entry in entries:
+                want = wanted[name].get(entry[0])
+                if want is not None and entry[1] != want:
+                    raise TopicError(
+                        f"{name} has {entry[0]}={entry[1]}, but totals stay exact only with {want}"
+                    )

@@ -15,6 +15,7 @@ from outlay.budget import NOTHING, Amounts
 from outlay.window import floor_names, is_forgotten
 from schemas.messages import PartialEntry, PartialsMessage
 from streams import messages
+from streams.batch import DAY_MAX
 from streams.messages import Entry, Key
 
 
@@ -118,7 +119,7 @@ class Totals:
     # -- forgetting
 
     def _raise_floor(self, day: int) -> None:
-        if day > self.floor_day:
+        if self.floor_day < day <= DAY_MAX:
             self.floor_day = day
             self._floor = floor_names(day)
             self.floor_rose = True

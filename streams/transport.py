@@ -39,6 +39,12 @@ class Owner(Protocol):
     def check_assignment(self, assigned: Iterable[TP]) -> None:
         """Raise when what belongs together was not assigned together."""
 
+    def expect_starts(self, starts: Mapping[TP, int]) -> None:
+        """Where logs begin: from there on each changelog has to be read."""
+
+    def expect_ends(self, ends: Mapping[TP, int]) -> None:
+        """Where changelogs end: up to there they have to be read."""
+
     @property
     def awaits_begin(self) -> bool:
         """Whether all tables of the present assignment are recovered, and nothing has begun."""
@@ -70,31 +76,36 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> dict[TP, Any]:
-        before = self._positions(consumer, active_partitions)
-        generation = consumer._coordinator.generation
+        assignment = _assignment(consumer)
+        before = _positions(assignment, active_partitions)
         fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
-        after = self._positions(consumer, active_partitions)
+        if _assignment(consumer) is not assignment:
+            # Positions of two assignments say nothing of what lies between them.
+            before = {tp: records[0].offset for tp, records in fetched.items()}
+        after = _positions(_assignment(consumer), before)
         return {
-            tp: [Batch(tp.topic, tp.partition, fetched.get(tp, ()), start, after[tp], generation)]
+            tp: [Batch(tp.topic, tp.partition, fetched.get(tp, ()), start, after[tp])]
             for tp, start in before.items()
             if after.get(tp, start) > start
-        }
-
-    def _positions(self, consumer: Any, partitions: Iterable[TP]) -> dict[TP, int]:
-        assignment = consumer._subscription.subscription.assignment
-        if assignment is None:
-            return {}
-        states = ((tp, assignment.state_value(tp)) for tp in partitions)
-        return {
-            tp: state.position
-            for tp, state in states
-            if state is not None and state.has_valid_position
         }
 
     def set_strict(self, strict: bool) -> None:
         """Whether a position out of the log's range is an error (or goes back to its start)."""
         strategy = OffsetResetStrategy.NONE if strict else OffsetResetStrategy.EARLIEST
         self._ensure_consumer()._fetcher._default_reset_strategy = strategy
+
+
+def _assignment(consumer: Any) -> Any:
+    return consumer._subscription.subscription.assignment
+
+
+def _positions(assignment: Any, partitions: Iterable[TP]) -> dict[TP, int]:
+    if assignment is None:
+        return {}
+    states = ((tp, assignment.state_value(tp)) for tp in partitions)
+    return {
+        tp: state.position for tp, state in states if state is not None and state.has_valid_position
+    }
 
 
 class Consumer(driver.Consumer):
@@ -143,7 +154,13 @@ class Consumer(driver.Consumer):
             await self._owner.fail(error)
             raise
         ends: Mapping[TP, int] = await super().highwaters(*tps)
+        self._owner.expect_ends(ends)
         return ends
+
+    async def earliest_offsets(self, *tps: TP) -> Mapping[TP, int]:
+        starts: Mapping[TP, int] = await super().earliest_offsets(*tps)
+        self._owner.expect_starts(starts)
+        return starts
 
     async def perform_seek(self) -> None:
         await super().perform_seek()

@@ -27,12 +27,6 @@ TRANSACTION_TIMEOUT_MS = 60_000
 REQUEST_TIMEOUT_MS = 30_000
 """How long a request to the broker may take before it is tried again."""
 
-WRITE_TIMEOUT_S = 30.0
-"""How long one transaction may take before the flush fails, and the worker with it.
-
-An idempotent producer would try on for ever; a broker that restarts is back before that.
-"""
-
 STOP_TIMEOUT_S = 5.0
 """How long a writer may take to stop; with the broker gone it would take for ever."""
 
@@ -60,12 +54,19 @@ class Writer(Protocol):
 class TransactionalWriter:
     """Writes each transaction of a flush as a Kafka transaction, under a fencing id.
 
+    A transaction that takes longer than `timeout_s` fails: an idempotent producer would try on
+    for ever.
+
     Raises:
         Fenced: from `write`, when another worker has started a writer of the same id.
+        TimeoutError: from `write`.
     """
 
-    def __init__(self, transactional_id: str, group_id: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, transactional_id: str, group_id: str, timeout_s: float, settings: dict[str, Any]
+    ) -> None:
         self.transactional_id = transactional_id
+        self._timeout_s = timeout_s
         self._group_id = group_id
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
@@ -84,7 +85,7 @@ class TransactionalWriter:
     async def write(self, flush: Flush) -> None:
         for transaction in flush.transactions:
             try:
-                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                async with asyncio.timeout(self._timeout_s):
                     await self._write(transaction)
             except (ProducerFenced, InvalidProducerEpoch) as error:
                 raise Fenced(f"{self.transactional_id} was taken over: {error}") from error
@@ -141,13 +142,18 @@ class SharedProducer:
 class PlainWriter:
     """Writes in the same order without transactions, through a producer that all share.
 
-    `commit` commits the offsets in the consumer's group, and raises when it cannot.
+    `commit` commits the offsets in the consumer's group, and raises when it cannot. What takes
+    longer than `timeout_s` fails with a TimeoutError.
     """
 
     def __init__(
-        self, shared: SharedProducer, commit: Callable[[Offsets], Awaitable[None]]
+        self,
+        shared: SharedProducer,
+        timeout_s: float,
+        commit: Callable[[Offsets], Awaitable[None]],
     ) -> None:
         self._shared = shared
+        self._timeout_s = timeout_s
         self._commit = commit
 
     async def start(self) -> None:
@@ -156,7 +162,7 @@ class PlainWriter:
     async def write(self, flush: Flush) -> None:
         producer = await self._shared.get()
         for transaction in flush.transactions:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 await _send(producer, transaction.outputs)
                 await _send(producer, transaction.changelog)
                 if transaction.offsets:
@@ -182,9 +188,7 @@ async def _send(producer: AIOKafkaProducer, messages: list[Outgoing]) -> None:
     targets: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
     for message in messages:
         targets[message.topic, message.partition].append(message)
-    await asyncio.gather(
-        *(_send_to(producer, *target, queued) for target, queued in targets.items())
-    )
+    await _all(*(_send_to(producer, *target, queued) for target, queued in targets.items()))
 
 
 async def _send_to(
@@ -199,7 +203,14 @@ async def _send_to(
             if batch.append(key=message.key, value=message.value, timestamp=None) is None:
                 raise ValueError(f"a message for {topic} is over {BATCH_BYTES_MAX} bytes")
     acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
-    await asyncio.gather(*acknowledged)
+    await _all(*acknowledged)
+
+
+async def _all(*deliveries: Awaitable[Any]) -> None:
+    """Wait for every one of them, and raise what the first that failed says."""
+    for result in await asyncio.gather(*deliveries, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _structure(offsets: Offsets) -> dict[TopicPartition, int]:

@@ -24,7 +24,7 @@ def service_command(module: str) -> tuple[str, ...]:
     Raises:
         ServiceNotInstalled: the module, or a package that the service needs, is not here.
     """
-    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
+    missing = [name for name in REQUIRED if not _installed(name)]
     if missing:
         raise ServiceNotInstalled(
             f"the service's packages are not installed ({', '.join(missing)}): "
@@ -37,6 +37,11 @@ def service_command(module: str) -> tuple[str, ...]:
             "its image, the installed library holds none of it"
         )
     return (sys.executable, "-m", module)
+
+
+def _installed(name: str) -> bool:
+    # Faust puts a module of its own in its place, which has no spec.
+    return name in sys.modules or importlib.util.find_spec(name) is not None
 
 
 def service_env(overrides: Mapping[str, str]) -> dict[str, str]:

@@ -52,6 +52,7 @@ BAD_RECORDS: dict[str, tuple[Any, str]] = {
     "cost is infinite": (good("x", cost_usd="-Infinity"), "must be finite"),
     "cost is too large": (good("x", cost_usd="1e999999"), "below 1,000,000,000"),
     "negative cost": (good("x", cost_usd="-0.01"), "needs kind=correction"),
+    "a long story": (good("x", kind="k" * 300_000), "Invalid enum value"),
     "unknown kind": (good("x", kind="refund"), "Invalid enum value 'refund'"),
     "id is no UUID": (good("x", id="7"), "id must be a UUID"),
     "no zone": (good("x", occurred_at="2026-11-21T12:00:00"), "timezone"),
@@ -141,6 +142,7 @@ def test_each_bad_record_is_one_dead_letter_and_its_batch_counts(
     for at, reason in expected.items():
         assert reason in found[at]["reason"], at
     assert found[offsets[0], None]["record"] == alone[0].decode()
+    assert found[in_batches[0], 1]["record"] == alone[0].decode()  # not the batch around it
     assert counted(running, organization) == [executions * 250_000_000, executions, 0, 0]
     assert running.metric("outlay_stream_rejected_total", "partials") - before == len(expected)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from outlay.embedded import Broker, KafkaBroker
 from outlay.embedded.broker import kafka_possible
@@ -78,13 +79,45 @@ def test_a_worker_whose_settings_do_not_fit_the_topics_does_not_start(
     other.stop()
 
 
+@pytest.mark.parametrize(
+    ("topic", "config"),
+    [
+        ("usage", "message.timestamp.type=CreateTime"),
+        ("decisions", "cleanup.policy=delete"),
+    ],
+)
+def test_a_worker_refuses_topics_that_make_totals_wrong(
+    kafka: Broker, tmp_path: Path, topic: str, config: str
+) -> None:
+    """One agent's wrong clock would age everybody's windows; old decisions would vanish."""
+    if not kafka.transactions:
+        pytest.skip(f"{kafka.name} keeps no such configuration")
+    stack = new_stack(kafka, tmp_path)
+    name, value = config.split("=")
+    asyncio.run(make_topic(stack, getattr(stack.topics, topic), {name: value}))
+    stack.workers[0].start()
+    wait_until("it ends", lambda: stack.workers[0].exit_code is not None)
+    assert stack.workers[0].exit_code == 1
+    assert config in log_of(stack)()
+    stack.stop()
+
+
+async def make_topic(stack: Stack, name: str, configs: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, 4, 1, topic_configs=configs)])
+    finally:
+        await admin.close()
+
+
 @pytest.mark.skipif(not kafka_possible(), reason="Apache Kafka cannot be started here")
 def test_a_worker_that_cannot_write_ends_with_an_error(tmp_path: Path) -> None:
     """With the broker gone it does not go on as if nothing were, and does not hang."""
     broker = KafkaBroker(tmp_path / "kafka")
     broker.start()
     try:
-        stack = new_stack(broker, tmp_path / "stack")
+        stack = new_stack(broker, tmp_path / "stack", WRITE_TIMEOUT_S="3")
         with stack:
             stack.wait_ready()
             send(stack, 10)

@@ -63,6 +63,13 @@ def test_a_refusal_says_why_and_changes_nothing(fields: dict[str, Any], reason: 
     assert (book.states[SCOPE].version, book.states[SCOPE].budget) == (0, None)
 
 
+def test_a_refusal_is_short_whatever_was_asked() -> None:
+    """What is kept of it must fit into a message of the changelog."""
+    answer = decide(budgets(), request(changes={"x" * 900_000: 1}), 0)
+    assert "unknown field" in answer.reason
+    assert len(answer.reason) < 600
+
+
 def test_a_request_that_comes_again_gets_the_same_answer_and_is_not_repeated() -> None:
     """Both as a replay of its offset, and sent anew by a client that did not hear."""
     book = budgets()

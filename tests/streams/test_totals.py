@@ -188,3 +188,24 @@ def test_partials_messages_are_split_and_tell_their_progress_last() -> None:
     parsed = [messages.decode_partials(value or b"") for value in told]
     assert [m.progress for m in parsed] == [None] * (len(parsed) - 1) + [3]
     assert sum(len(m.entries) for m in parsed) == len(partials.entries)
+
+
+def test_a_message_of_bad_records_is_not_multiplied() -> None:
+    """Each dead letter holds its own record, not the whole message."""
+    partials = begun(new_partials())
+    value = b"[" + b",".join([b'{"id":"%04d"}' % n for n in range(5_000)]) + b"]"
+    partials.apply(batch((value, NOON)))
+    flush = partials.flush(0)
+    assert flush is not None
+    letters = [m for t in flush.transactions for m in t.outputs if "rejected" in m.topic]
+    assert len(letters) == 5_000
+    assert sum(len(m.value or b"") for m in letters) < 12 * len(value) * 2
+
+
+def test_a_timestamp_beyond_the_calendar_raises_no_floor() -> None:
+    """A producer's nonsense, where the broker lets it through, must not stop the worker."""
+    partials = begun(new_partials())
+    record = Record(0, None, encode_usage([usage(NOON)]), 2**62)
+    partials.apply(Batch("outlay.usage", 0, [record], 0, 1))
+    assert partials.flush(0) is not None
+    assert KEY in partials.entries
