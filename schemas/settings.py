@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         " seconds: longer than a broker takes to restart.",
     )
     data_dir: Path = _field(
-        Path("./.outlay"), "Where the embedded broker, tables and chDB keep their files."
+        Path("./.outlay"), "Where the embedded broker and chDB keep their files."
     )
     clickhouse_dsn: str = _field(
         "",

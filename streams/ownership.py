@@ -3,172 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from streams import metrics
-from streams.batch import Batch, unseen
-from streams.counts import Count
-from streams.flush import Flush
-from streams.writer import Fenced, Writer
+from streams.batch import Batch
+from streams.owned import Owned, OwnershipError, Stage
 
 TAKE_OVER_TIMEOUT_S = 60.0
 """How long fencing may take; beyond 90 s Faust's recovery would end silently."""
 
-LAST_FLUSH_TIMEOUT_S = 4.0
-"""How long the last flush may take: no heartbeat is sent meanwhile."""
-
 log = structlog.get_logger("outlay.streams")
 
 TopicPartition = tuple[str, int]
-
-
-class OwnershipError(Exception):
-    """The assignment, or what the broker holds, is not what the state needs."""
-
-
-class State(Protocol):
-    """The state of one owned partition of a stage; see `partials` and `totals_state`."""
-
-    def load(self, changelog: str, key: bytes, value: bytes | None) -> None: ...
-    def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None: ...
-    def apply(self, batch: Batch) -> None: ...
-    def flush(self, now_ms: int) -> Flush | None: ...
-    def take_counts(self) -> Mapping[Count, int]: ...
-    @property
-    def is_full(self) -> bool: ...
-    @property
-    def reaches(self) -> dict[int, int]: ...
-    @property
-    def positions(self) -> dict[str, int]: ...
-
-
-class Stage(Protocol):
-    """A kind of work that is owned by partition."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The topics that it reads; all have as many partitions as its changelogs."""
-
-    @property
-    def changelogs(self) -> tuple[str, ...]: ...
-    def new_state(self, partition: int) -> State: ...
-    def new_writer(self, partition: int) -> Writer: ...
-
-
-class Owned:
-    """One owned partition of a stage: its state, its writer, and the loop that flushes."""
-
-    def __init__(self, stage: Stage, partition: int, interval_s: float) -> None:
-        self.stage = stage
-        self.partition = partition
-        self.state = stage.new_state(partition)
-        self.writer = stage.new_writer(partition)
-        self.recovered: set[str] = set()
-        self.loaded: dict[str, int] = {}
-        """By changelog, the offset up to which it was read."""
-        self.ends: dict[str, int] = {}
-        """By changelog, where it ended after the fencing."""
-        self._interval_s = interval_s
-        self._flushing = asyncio.Lock()
-        self._room = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
-        self._closed = False
-
-    @property
-    def has_begun(self) -> bool:
-        return self._loop is not None
-
-    def begin(
-        self,
-        positions: dict[str, int],
-        ends: dict[str, int],
-        fail: Callable[[BaseException], Awaitable[None]],
-    ) -> None:
-        self.state.begin(positions, ends)
-        self._loop = asyncio.create_task(self._flush_often(fail), name=str(self))
-
-    def load(self, batch: Batch) -> None:
-        """Take over a batch of a changelog.
-
-        Raises:
-            GapError: records before it are missing.
-        """
-        for record in unseen(batch, self.loaded[batch.topic]):
-            assert record.key is not None, "a changelog's records have keys"
-            self.state.load(batch.topic, record.key, record.value)
-        self.loaded[batch.topic] = max(self.loaded[batch.topic], batch.end)
-
-    def check_loaded(self) -> None:
-        """Raise OwnershipError when a changelog was not read up to its end."""
-        for changelog, end in self.ends.items():
-            if self.loaded.get(changelog, 0) < end:
-                raise OwnershipError(
-                    f"{changelog}-{self.partition} was read up to {self.loaded.get(changelog)}, "
-                    f"it ends at {end}"
-                )
-
-    async def apply(self, batch: Batch) -> None:
-        """Apply a batch; returns when there is room for more."""
-        self.state.apply(batch)
-        while self.state.is_full and not self._closed:
-            self._room.clear()
-            await self._room.wait()
-
-    async def _flush_often(self, fail: Callable[[BaseException], Awaitable[None]]) -> None:
-        try:
-            while not self._closed:
-                started = time.monotonic()
-                await self.flush()
-                pause = self._interval_s - (time.monotonic() - started)
-                await asyncio.sleep(max(pause, 0.001))
-        except asyncio.CancelledError:
-            raise
-        except Fenced as error:
-            self._say_fenced(error)
-            if not self._closed:  # else it is being let go of anyway
-                await fail(error)
-        except BaseException as error:
-            if not self._closed:
-                await fail(error)
-
-    def _say_fenced(self, error: Fenced) -> None:
-        log.warning("a write was refused", partition=str(self), error=str(error))
-
-    async def flush(self) -> None:
-        """Write what there is to write; never two at once."""
-        async with self._flushing:
-            flush = self.state.flush(time.time_ns() // 1_000_000)
-            if flush is not None:
-                started = time.monotonic()
-                await self.writer.write(flush)
-                metrics.flushed(self.stage.name, time.monotonic() - started, flush.size)
-            metrics.count(self.stage.name, self.state.take_counts())
-            self._room.set()
-
-    async def close(self) -> None:
-        """Flush for the last time, if it can be done within a bound, and stop the writer."""
-        self._closed = True
-        self._room.set()
-        if self._loop is not None:
-            try:
-                async with asyncio.timeout(LAST_FLUSH_TIMEOUT_S):
-                    await self.flush()
-            except Fenced as error:
-                self._say_fenced(error)
-            except Exception as error:
-                # Nothing is lost: what was not flushed was not committed.
-                log.warning("last flush failed", partition=str(self), error=repr(error))
-            self._loop.cancel()
-        await self.writer.stop()
-
-    def __str__(self) -> str:
-        return f"{self.stage.name}-{self.partition}"
 
 
 class Ownership:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from outlay.topics import TopicNames, partition_of
-from streams.ownership import State
+from streams.owned import State
 from streams.partials import Partials
 from streams.totals_state import TotalsState
 from streams.writer import Writer

@@ -34,7 +34,7 @@ from schemas.messages import PartialEntry
 from streams import messages
 from streams.batch import Batch
 from streams.flush import Flush
-from streams.ownership import Stage, State
+from streams.owned import Stage, State
 from streams.partials import Partials
 from streams.stages import Changelogs, PartialsStage, TotalsStage
 from streams.totals_state import TotalsState
