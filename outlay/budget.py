@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -88,15 +88,19 @@ class Budget(
             if limit is None:
                 continue
             if name.endswith("_usd"):
-                nano = to_nano(limit)
-                msgspec.structs.force_setattr(self, name, Decimal(to_usd(nano)))
-                limit = nano
-            if limit < 0:
-                raise ValueError(f"{name} must not be negative")
+                if to_nano(limit) < 0:
+                    raise ValueError(f"{name} must not be negative")
+                _set(self, name, Decimal(to_usd(to_nano(limit))))
+            elif type(limit) is not int or not 0 <= limit <= LIMIT_MAX:
+                raise ValueError(f"{name} must be a whole number, from 0 to {LIMIT_MAX}")
         for name in ("warning_threshold", "degradation_threshold"):
-            _check_threshold(name, getattr(self, name))
+            _set(self, name, _threshold(name, getattr(self, name)))
         if self.warning_threshold > self.degradation_threshold:
             raise ValueError("warning_threshold must not be above degradation_threshold")
+        if self.enforcement_mode not in get_args(EnforcementMode):
+            raise ValueError(f"enforcement_mode must be hard or soft, not {self.enforcement_mode}")
+        if self.on_stale not in get_args(OnStale):
+            raise ValueError(f"on_stale must be allow or block, not {self.on_stale}")
 
     def changed(self, changes: Mapping[str, Any]) -> Budget:
         """This budget with some fields changed; a limit of None is taken away.
@@ -116,12 +120,21 @@ LIMIT_FIELDS: tuple[str, ...] = tuple(
 )
 
 
-def _check_threshold(name: str, value: Decimal) -> None:
-    exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or not 0 < value <= 1:
+_set = msgspec.structs.force_setattr  # the struct is frozen, and made canonical before that
+
+
+def _threshold(name: str, value: Decimal | float | str) -> Decimal:
+    """A threshold as a `Decimal`; a float counts as its shortest text."""
+    try:
+        threshold = Decimal(repr(value) if isinstance(value, float) else value)
+    except (InvalidOperation, TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, not {value!r}") from None
+    exponent = threshold.as_tuple().exponent
+    if isinstance(value, bool) or not isinstance(exponent, int) or not 0 < threshold <= 1:
         raise ValueError(f"{name} must be above 0 and at most 1")
     if exponent < -_THRESHOLD_DECIMALS:
         raise ValueError(f"{name} must have at most {_THRESHOLD_DECIMALS} decimals")
+    return threshold
 
 
 class Limit(NamedTuple):

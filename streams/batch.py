@@ -79,6 +79,11 @@ def day_start_ms(day: int) -> int:
     return (day - _EPOCH_DAY) * _MS_PER_DAY
 
 
+def is_due(now_ms: int, last_ms: int, interval_ms: int) -> bool:
+    """Whether an interval has passed; also when the clock was set back."""
+    return not 0 <= now_ms - last_ms < interval_ms
+
+
 class GapError(Exception):
     """Messages between what was applied and what arrived were never seen: they are lost."""
 

@@ -22,7 +22,8 @@ from outlay.decision import (
     window_usage,
 )
 from outlay.window import window_names
-from streams.budgets import Answer, Budgets
+from streams.batch import is_due
+from streams.budgets import NO_BUDGET, Answer, Budgets
 from streams.totals import Totals
 
 CLOCK_SKEW_S = 300.0
@@ -68,7 +69,7 @@ class Decisions:
         if now.toordinal() != self._day:  # a day began, or the ownership did
             self._moved.update(s for s, state in self._budgets.states.items() if state.budget)
             self._day = now.toordinal()
-        due = now_ms - self._refreshed_at_ms >= self._refresh_ms
+        due = is_due(now_ms, self._refreshed_at_ms, self._refresh_ms)
         if due:
             self._refreshed_at_ms = now_ms
         for scope in list(self._moved):
@@ -82,7 +83,7 @@ class Decisions:
     def _publish_scope(
         self, scope: str, now: datetime, due: bool
     ) -> Iterator[tuple[bytes, bytes | None]]:
-        state = self._budgets.states[scope]
+        state = self._budgets.states.get(scope, NO_BUDGET)  # a deleted one may be forgotten by now
         if state.budget is None:
             self._moved.discard(scope)
             self._rules.pop(scope, None)
@@ -123,7 +124,8 @@ class Decisions:
         self, now: datetime, now_ms: int
     ) -> Iterator[tuple[bytes, bytes | None]]:
         progress = self._totals.progress
-        if self._watermark == progress and now_ms - self._watermark_at_ms < WATERMARK_INTERVAL_MS:
+        due = is_due(now_ms, self._watermark_at_ms, WATERMARK_INTERVAL_MS)
+        if self._watermark == progress and not due:
             return
         self._watermark = dict(progress)
         self._watermark_at_ms = now_ms

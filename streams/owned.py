@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import structlog
@@ -30,13 +31,15 @@ class State(Protocol):
 
     def load(self, changelog: str, key: bytes, value: bytes | None) -> None: ...
     def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None: ...
-    def apply(self, batch: Batch) -> None: ...
+    def apply(self, batch: Batch) -> Batch | None: ...
     def flush(self, now_ms: int) -> Flush | None: ...
     def take_counts(self) -> Mapping[Count, int]: ...
     @property
     def is_full(self) -> bool: ...
     @property
     def reaches(self) -> dict[int, int]: ...
+    @property
+    def decided(self) -> dict[str, int]: ...
     @property
     def positions(self) -> dict[str, int]: ...
 
@@ -74,6 +77,7 @@ class Owned:
         self._room = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._closed = False
+        self._whole = True
 
     @property
     def has_begun(self) -> bool:
@@ -110,10 +114,23 @@ class Owned:
 
     async def apply(self, batch: Batch) -> None:
         """Apply a batch; returns when there is room for more."""
-        self.state.apply(batch)
-        while self.state.is_full and not self._closed:
-            self._room.clear()
-            await self._room.wait()
+        rest: Batch | None = batch
+        while rest is not None and not self._closed:
+            with self._all_or_nothing():
+                rest = self.state.apply(rest)
+            while self.state.is_full and not self._closed:
+                self._room.clear()
+                await self._room.wait()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """What fails half-way leaves a state that must never be written, not even at the end.
+
+        It has moved on past what was not counted or not written, and would commit that.
+        """
+        whole, self._whole = self._whole, False
+        yield
+        self._whole = whole
 
     async def _flush_often(self, fail: Callable[[BaseException], Awaitable[None]]) -> None:
         try:
@@ -136,12 +153,16 @@ class Owned:
         log.warning("a write was refused", partition=str(self), error=str(error))
 
     async def flush(self) -> None:
-        """Write what there is to write; never two at once."""
+        """Write what there is to write; never two at once, and nothing after a failure."""
         async with self._flushing:
-            flush = self.state.flush(time.time_ns() // 1_000_000)
+            if not self._whole:
+                return
+            with self._all_or_nothing():
+                flush = self.state.flush(time.time_ns() // 1_000_000)
             if flush is not None:
                 started = time.monotonic()
-                await self.writer.write(flush)
+                with self._all_or_nothing():
+                    await self.writer.write(flush)
                 metrics.flushed(self.stage.name, time.monotonic() - started, flush.size)
             metrics.count(self.stage.name, self.state.take_counts())
             self._room.set()

@@ -152,6 +152,7 @@ class Ownership:
         if self._check_ends:
             owned.check_loaded()
             beyond = [topic for topic in sources if positions[topic] > ends[topic]]
+            beyond += [t for t, offset in owned.state.decided.items() if offset >= ends[t]]
             beyond += [
                 f"{self._usage_topic}-{p}"
                 for p, offset in owned.state.reaches.items()

@@ -15,7 +15,7 @@ from outlay.usage import Rejection, decode_usage, split_usage
 from outlay.window import day_ordinal, floor_names, is_forgotten, window_names
 from schemas.messages import DeadLetter
 from streams import messages
-from streams.batch import DAY_MAX, Batch, SourceRecord, day_of, day_start_ms, unseen
+from streams.batch import DAY_MAX, Batch, SourceRecord, day_of, day_start_ms, is_due, unseen
 from streams.counts import Count
 from streams.flush import Flush, Outgoing, Unit, cut
 from streams.messages import Entry, Key
@@ -97,29 +97,47 @@ class Partials:
         return {self.partition: max((e.offset for e in self.entries.values()), default=-1)}
 
     @property
+    def decided(self) -> dict[str, int]:
+        """The highest offset that this state has decided, by source topic."""
+        return {self._topics.usage: self._replay_until}
+
+    @property
     def positions(self) -> dict[str, int]:
         """The next offset to apply, by source topic."""
         return {self._topics.usage: self.position}
 
     # -- reading
 
-    def apply(self, batch: Batch) -> None:
-        """Count a batch of usage messages.
+    def apply(self, batch: Batch) -> Batch | None:
+        """Count a batch of usage messages; returns the rest of it when dead letters pile up.
 
         Raises:
             GapError: messages before it are missing.
         """
         records = unseen(batch, self.position)
-        self.position = max(self.position, batch.end)
         if not records:
-            return
-        self._counts["messages"] += len(records)
+            self.position = max(self.position, batch.end)
+            return None
         split = self._replayed(records)
-        for record in records[:split]:  # each against every key's offset
-            self._add(self._sums((record,)), record.offset)
-        fresh = records[split:]
-        if fresh:
-            self._add(self._sums(fresh), fresh[-1].offset)
+        taken = 0
+        while taken < split and not self.is_full:  # each against every key's offset
+            sums, _ = self._sums(records[taken : taken + 1])
+            self._add(sums, records[taken].offset)
+            taken += 1
+        if taken == split and taken < len(records):
+            sums, more = self._sums(records[split:])
+            taken += more
+            if more:
+                self._add(sums, records[taken - 1].offset)
+        self._counts["messages"] += taken
+        return self._rest(batch, records, taken)
+
+    def _rest(self, batch: Batch, records: Sequence[SourceRecord], taken: int) -> Batch | None:
+        if taken == len(records):
+            self.position = batch.end
+            return None
+        self.position = records[taken].offset
+        return Batch(batch.topic, batch.partition, records[taken:], self.position, batch.end)
 
     def _replayed(self, records: Sequence[SourceRecord]) -> int:
         """How many of the records some entry may contain already."""
@@ -127,11 +145,16 @@ class Partials:
             return 0
         return sum(record.offset <= self._replay_until for record in records)
 
-    def _sums(self, records: Iterable[SourceRecord]) -> dict[Group, list[int]]:
-        """The amounts of some messages, by whose they are."""
+    def _sums(self, records: Sequence[SourceRecord]) -> tuple[dict[Group, list[int]], int]:
+        """The amounts of some messages by whose they are, and of how many messages.
+
+        It stops before all of them when dead letters pile up: one message may make thousands.
+        """
         sums: dict[Group, list[int]] = {}
         counts = self._counts
-        for message in records:
+        for number, message in enumerate(records):
+            if len(self._rejected) >= REJECTED_MAX:
+                return sums, number
             timestamp_ms = message.timestamp
             if timestamp_ms >= self._next_day_ms:
                 self._raise_floor(day_of(timestamp_ms))
@@ -153,7 +176,7 @@ class Partials:
             counts["records"] += len(usages)
             if rejections:
                 self._reject(message, rejections)
-        return sums
+        return sums, len(records)
 
     def _reject(self, message: SourceRecord, rejections: list[Rejection]) -> None:
         """A dead letter each; of a record in an array, with that record alone."""
@@ -228,7 +251,7 @@ class Partials:
     def flush(self, now_ms: int) -> Flush | None:
         """What is to be written now, taken over as written; None when there is nothing to say."""
         gone = self._forget()
-        heartbeat = now_ms - self._told_at_ms >= HEARTBEAT_MS
+        heartbeat = is_due(now_ms, self._told_at_ms, HEARTBEAT_MS)
         if not (gone or heartbeat or self._dirty or self._rejected or self._moved):
             return None
         self._told_at_ms = now_ms

@@ -78,14 +78,19 @@ class TotalsState:
         return self.totals.reaches
 
     @property
+    def decided(self) -> dict[str, int]:
+        """The highest offset that this state has decided, by source topic."""
+        return {self._topics.budgets: self.budgets.reaches}
+
+    @property
     def holds(self) -> bool:
         """Whether what was there at the take-over has not all been read yet."""
         return any(self.positions[topic] < end for topic, end in self._hold.items())
 
     # -- reading
 
-    def apply(self, batch: Batch) -> None:
-        """Take over a batch of partials or of budget requests.
+    def apply(self, batch: Batch) -> Batch | None:
+        """Take over a batch of partials or of budget requests, always the whole of it.
 
         Raises:
             GapError: messages before it are missing.
@@ -97,6 +102,7 @@ class TotalsState:
         for record in records:
             take(record)
         self.positions[batch.topic] = max(position, batch.end)
+        return None
 
     def _partials(self, record: SourceRecord) -> None:
         try:

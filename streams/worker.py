@@ -43,9 +43,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     configure_logging(settings.log_level)
-    if settings.metrics_port:
-        metrics.serve(settings.metrics_host, settings.metrics_port)
     try:
+        if settings.metrics_port:
+            metrics.serve(settings.metrics_host, settings.metrics_port)
         return asyncio.run(run(settings))
     except Exception as error:
         log.critical("worker cannot run", error=f"{type(error).__name__}: {error}")

@@ -169,3 +169,36 @@ def test_changes_keep_the_rest():
 def test_a_budget_goes_out_and_comes_back(budget):
     """As JSON, without losing a digit."""
     assert msgspec.json.decode(msgspec.json.encode(budget), type=Budget) == budget
+
+
+def test_what_python_code_gives_is_made_canonical():
+    """Floats count by their shortest text, strings as decimals."""
+    budget = Budget(monthly_budget_usd=0.1, warning_threshold=0.5, degradation_threshold="0.75")
+    assert budget.monthly_budget_usd == Decimal("0.1")
+    assert (budget.warning_threshold, budget.degradation_threshold) == (
+        Decimal("0.5"),
+        Decimal("0.75"),
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"warning_threshold": "abc"},
+        {"warning_threshold": True},
+        {"warning_threshold": [1]},
+        {"degradation_threshold": float("nan")},
+        {"enforcement_mode": "SOFT"},
+        {"enforcement_mode": None},
+        {"on_stale": "x"},
+        {"daily_execution_limit": True},
+        {"daily_execution_limit": 1.5},
+        {"daily_execution_limit": "5"},
+        {"monthly_token_limit": 10**16},
+        {"monthly_token_limit": -1},
+    ],
+)
+def test_what_a_budget_cannot_have_is_a_value_error(fields):
+    """Also where no decoder has looked at it."""
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        Budget(**fields)

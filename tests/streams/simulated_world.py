@@ -92,7 +92,7 @@ class Task:
         end = min(self.world.broker.end(at), start + size)
         if end > start:
             records = self.world.broker.read(at, start, end)
-            self.state.apply(Batch(topic, self.partition, records, start, end))
+            assert self.state.apply(Batch(topic, self.partition, records, start, end)) is None
             self.next[topic] = end
 
     def seek_back(self) -> None:
@@ -145,7 +145,7 @@ class World:
         self.rules = rules
         self.broker = SimulatedBroker()
         self.now = START
-        self.pauses_ms = (1, 100, 400, 1_200)
+        self.pauses_ms: tuple[int, ...] = (1, 100, 400, 1_200)
         self.stages: list[Stage] = [
             PartialsStage(TOPICS, CHANGELOGS, Q, _no_writer),
             TotalsStage(TOPICS, CHANGELOGS, Q, refresh_ms, _no_writer),

@@ -128,3 +128,12 @@ def test_what_is_no_request_is_an_error(value: bytes | None) -> None:
     """It becomes a dead letter."""
     with pytest.raises(RequestError, match="not a budget request"):
         budgets().decide(value, 0, 0)
+
+
+def test_a_replay_of_an_old_request_is_not_decided_anew() -> None:
+    """Also when its answer is not kept any more."""
+    book = budgets()
+    for offset in range(30):
+        decide(book, request(f"r{offset}"), offset)
+    assert decide(book, request("r2"), 2) is None
+    assert book.states[SCOPE].version == 30

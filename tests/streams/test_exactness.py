@@ -118,9 +118,9 @@ def test_without_marking_what_a_replay_skips_it_breaks(monkeypatch: pytest.Monke
             entry = self.entries.setdefault(key, Entry(-1))
             if offset > entry.offset:
                 self._dirty.add(key)
-                self.entries[key] = Entry(
-                    offset, entry.cost_nano + cost_nano, entry.executions + executions
-                )
+                entry.offset = offset
+                entry.cost_nano += cost_nano
+                entry.executions += executions
 
     monkeypatch.setattr(Partials, "_add", add)
     assert breaks()

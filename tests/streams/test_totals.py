@@ -17,6 +17,7 @@ from streams import messages
 from streams.batch import Batch, GapError
 from streams.partials import Partials
 from streams.totals import Totals
+from streams.totals_state import TotalsState
 from tests.streams.simulated_broker import Record
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -209,3 +210,37 @@ def test_a_timestamp_beyond_the_calendar_raises_no_floor() -> None:
     partials.apply(Batch("outlay.usage", 0, [record], 0, 1))
     assert partials.flush(0) is not None
     assert KEY in partials.entries
+
+
+def test_the_totals_floor_survives_a_restart() -> None:
+    """A partial that lags behind starts no forgotten window again, also at a new owner."""
+    totals = Totals()
+    totals.merge(PartialsMessage(1, date(2026, 4, 20).toordinal(), 0, []))
+    copy = Totals()
+    for key, value in totals.take_changes():
+        copy.load(key, value)
+    copy.merge(PartialsMessage(0, 0, 1, [PartialEntry(*KEY, 1, 5, 1, 0, 0)]))
+    assert copy.total(KEY) is None
+
+
+def test_a_deleted_budget_is_forgotten_while_the_stage_holds() -> None:
+    """Nothing waits for it afterwards."""
+    topics = TopicNames()
+    state = TotalsState(
+        0,
+        topics=topics,
+        totals_changelog="T",
+        budgets_changelog="B",
+        partition_of=lambda scope: 0,
+        refresh_ms=1_000,
+    )
+    state.load("B", KEY[0].encode(), b'{"budget":null,"version":2,"offset":1,"day":700000}')
+    state.begin({topics.partials: 0, topics.budgets: 2}, {topics.partials: 2, topics.budgets: 2})
+    entry = PartialEntry(*KEY, 1, 5, 1, 0, 0)
+    told = messages.encode(PartialsMessage(0, NOON.toordinal(), 1, [entry]))
+    for offset in range(2):
+        record = Record(offset, None, told, 0)
+        state.apply(Batch(topics.partials, 0, [record], offset, offset + 1))
+        state.flush(offset * 5_000)
+    assert not state.holds
+    assert not state.budgets.states
