@@ -73,6 +73,9 @@ async def owned_after_failure(writer: FailingWriter, do: Any) -> BaseException |
         error = await asyncio.wait_for(failed, 5)
     except ZeroDivisionError as raised:
         error = raised
+    await owned.apply(
+        batch((encode_usage([usage(NOON)]), NOON), start=owned.state.positions[USAGE])
+    )
     await owned.close()
     return error
 
@@ -99,8 +102,9 @@ def test_after_a_failed_batch_nothing_is_written_any_more(
 
     async def apply(owned: Owned) -> None:
         await writer.first_write.wait()
-        monkeypatch.setattr(partials_module, "scope_keys", lambda *ids: 1 // 0)
-        await owned.apply(batch((encode_usage([usage(NOON)]), NOON)))
+        with monkeypatch.context() as broken:
+            broken.setattr(partials_module, "scope_keys", lambda *ids: 1 // 0)
+            await owned.apply(batch((encode_usage([usage(NOON)]), NOON)))
 
     assert isinstance(asyncio.run(owned_after_failure(writer, apply)), ZeroDivisionError)
     assert writer.offsets == {(USAGE, 0): 0}
