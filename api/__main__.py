@@ -16,6 +16,8 @@ import uvicorn
 from api.app import create_app
 from api.hosts import is_loopback
 from schemas.settings import Settings
+from streams.clickhouse import check_dsn
+from streams.clickhouse_errors import HistoryRefused
 from streams.logs import configure_logging
 
 SHUTDOWN_TIMEOUT_S = 10
@@ -68,6 +70,11 @@ def main() -> int:
         )
         return 2
     configure_logging(settings.log_level)
+    try:
+        check_dsn(settings)
+    except HistoryRefused as error:
+        log.error("api cannot start", error=str(error))
+        return 1
     try:
         return asyncio.run(serve(settings))
     except SystemExit:  # uvicorn's word for a port that is taken; it has logged it

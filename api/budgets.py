@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
-from api.problems import ProblemError, errors_of
+from api.problems import ProblemError, described, errors_of
 from api.services import PREFIX, Services, agent_scope, services
 from api.status import budget_status, config_updated, governance_status
 from outlay.scope import ID_LENGTH_MAX
@@ -17,7 +17,11 @@ from schemas import http
 BODY_BYTES_MAX = 65_536
 """The largest body of a request, in bytes."""
 
-router = APIRouter(prefix=PREFIX, tags=["budgets"])
+router = APIRouter(
+    prefix=PREFIX,
+    tags=["budgets"],
+    responses=described("invalid-request", "feed-unavailable", "history-unavailable"),
+)
 
 Organization = Annotated[str, Query(min_length=1, max_length=ID_LENGTH_MAX)]
 _Services = Annotated[Services, Depends(services)]
@@ -60,6 +64,9 @@ async def get_governance_status(
     "/external-agents/{external_agent_id:path}/budget/config",
     response_model=http.BudgetConfigUpdated,
     openapi_extra=_PATCH_BODY,
+    responses=described(
+        "invalid-request", "body-too-large", "budget-refused", "budget-timeout", "feed-unavailable"
+    ),
 )
 async def patch_budget(
     external_agent_id: str, organization_id: Organization, request: Request, have: _Services

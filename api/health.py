@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from api.problems import problem
+from api.problems import described, problem
 from api.services import Services, services
 from schemas import http
 from streams.clickhouse_errors import HistoryError
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses=described())
 _Services = Annotated[Services, Depends(services)]
 
 
@@ -22,7 +22,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=http.Readiness)
+@router.get("/readyz", response_model=http.Readiness, responses=described("not-ready"))
 async def readyz(request: Request, have: _Services) -> Response:
     """Whether the feed has caught up and is fresh, and ClickHouse answers; 503 says what is not."""
     checks = {"feed": _feed(have), "clickhouse": await _clickhouse(have)}

@@ -56,6 +56,11 @@ STATUS: dict[Kind, int] = {
     "internal-error": 500,
 }
 
+ANY_REQUEST: tuple[Kind, ...] = ("misdirected", "internal-error")
+"""The problems that a request to any resource may meet."""
+
+_VALUE_ERROR_PREFIX = "Value error, "  # pydantic's, before the message of a ValueError of ours
+
 log = structlog.get_logger("outlay.api")
 
 
@@ -78,8 +83,24 @@ def problem(
 ) -> Response:
     """The response that says what is wrong with a request to `path`."""
     status = STATUS[kind]
-    title = kind.replace("-", " ").capitalize()
-    return _response(status, TYPE_PREFIX + kind, title, detail, path, more, headers)
+    return _response(status, TYPE_PREFIX + kind, _title(kind), detail, path, more, headers)
+
+
+def described(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of routes that may answer with these, or with those of `ANY_REQUEST`."""
+    titles: dict[int, list[str]] = {}
+    for kind in (*kinds, *ANY_REQUEST):
+        titles.setdefault(STATUS[kind], []).append(_title(kind))
+    # Without FastAPI's `model`, which would stand under the media type of the good answer.
+    content = {MEDIA_TYPE: {"schema": http.Problem.model_json_schema()}}
+    return {
+        status: {"description": "; ".join(names), "content": content}
+        for status, names in titles.items()
+    }
+
+
+def _title(kind: Kind) -> str:
+    return kind.replace("-", " ").capitalize()
 
 
 def _response(
@@ -103,7 +124,7 @@ def errors_of(error: RequestValidationError | ValidationError, where: str = "") 
     return [
         {
             "location": ".".join(map(str, (*([where] if where else []), *each["loc"]))),
-            "message": each["msg"],
+            "message": each["msg"].removeprefix(_VALUE_ERROR_PREFIX),
         }
         for each in error.errors()
     ]

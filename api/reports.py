@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from api.problems import ProblemError
+from api.problems import ProblemError, described
 from api.services import PREFIX, Services, services
 from outlay.budget import Amounts
 from outlay.money import to_usd
@@ -16,7 +16,11 @@ from outlay.scope import ID_LENGTH_MAX
 from schemas import http
 from streams.clickhouse_queries import REPORT_ROWS_MAX, SpendReport, SpendRow
 
-router = APIRouter(prefix=f"{PREFIX}/reports", tags=["reports"])
+router = APIRouter(
+    prefix=f"{PREFIX}/reports",
+    tags=["reports"],
+    responses=described("invalid-request", "report-too-large", "history-unavailable"),
+)
 
 _Time = Annotated[str, Query(max_length=40, description="A date, or a time with its zone; UTC.")]
 _From = Annotated[

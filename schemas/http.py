@@ -16,7 +16,9 @@ import msgspec
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from outlay.budget import LIMIT_MAX, EnforcementMode, OnStale
-from outlay.money import to_nano, to_usd
+from outlay.money import NANO_PER_USD, to_nano, to_usd
+
+_THRESHOLD_STEP_NANO = 1_000  # six decimals
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -58,7 +60,13 @@ def _threshold(value: object) -> Decimal | None:
         return None
     if not isinstance(value, str | int | Decimal) or isinstance(value, bool):
         raise ValueError("must be a number or a decimal string")
-    return Decimal(to_usd(to_nano(value)))
+    try:
+        nano = to_nano(value)
+    except ValueError:  # of an amount of USD, which this is not
+        nano = 0
+    if not 0 < nano <= NANO_PER_USD or nano % _THRESHOLD_STEP_NANO:
+        raise ValueError("a threshold must be above 0 and at most 1, with at most six decimals")
+    return Decimal(to_usd(nano))
 
 
 Usd = Annotated[Decimal, WithJsonSchema({"type": "number", "description": "USD"})]
@@ -68,12 +76,14 @@ Fraction = Annotated[Decimal, WithJsonSchema({"type": "number", "minimum": 0})]
 _Limit = Annotated[int | None, Field(ge=0, le=LIMIT_MAX, strict=True)]
 _NUMBER = {"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "null"}]}
 _LimitUsd = Annotated[Decimal | None, BeforeValidator(_limit_usd), WithJsonSchema(_NUMBER)]
-_Threshold = Annotated[
-    Decimal | None,
-    BeforeValidator(_threshold),
-    Field(gt=0, le=1, decimal_places=6),
-    WithJsonSchema(_NUMBER),
-]
+_FRACTION = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        {"type": "string"},
+        {"type": "null"},
+    ]
+}
+_Threshold = Annotated[Decimal | None, BeforeValidator(_threshold), WithJsonSchema(_FRACTION)]
 
 
 class _Body(BaseModel):

@@ -31,7 +31,28 @@ REQUEST_TIMEOUT_S = 60
 QUERY_TIME_MAX_S = 30
 """How long ClickHouse may work on one report, in seconds."""
 
-_SETTINGS = {"async_insert": 0}  # an insert has happened when it returns; the sink makes batches
+_SETTINGS = {
+    "async_insert": 0,  # an insert has happened when it returns; the sink makes batches
+    # Months are partitions, and one message may hold records of more than the 100 that are allowed
+    # by default: refused, it would be tried again for ever.
+    "max_partitions_per_insert_block": 0,
+}
+
+_TLS_SCHEMES = frozenset({"clickhouses", "https"})
+_SCHEMES = _TLS_SCHEMES | {"clickhouse", "http"}
+
+
+def check_dsn(settings: Settings) -> None:
+    """Make sure that the DSN names a kind of ClickHouse; the driver takes any scheme for HTTP.
+
+    Raises:
+        HistoryRefused: it does not; the DSN, which may hold a password, is not repeated.
+    """
+    if not settings.history_is_embedded and _scheme(settings.history_dsn) not in _SCHEMES:
+        raise HistoryRefused(
+            "OUTLAY_CLICKHOUSE_DSN must start with clickhouse://, http:// (clickhouses://, https://"
+            " with TLS) or chdb:///"
+        )
 
 
 def connect(settings: Settings) -> Any:
@@ -40,6 +61,7 @@ def connect(settings: Settings) -> Any:
     Raises:
         HistoryError: it cannot be reached, or it refuses.
     """
+    check_dsn(settings)
     try:
         return _connect_chdb(settings) if settings.history_is_embedded else _connect(settings)
     except HistoryRefused:
@@ -51,6 +73,7 @@ def connect(settings: Settings) -> Any:
 def _connect(settings: Settings) -> Any:
     options: dict[str, Any] = {
         "dsn": settings.history_dsn,
+        "secure": _scheme(settings.history_dsn) in _TLS_SCHEMES,
         "settings": _SETTINGS,
         "autogenerate_session_id": False,  # a session would refuse two requests at a time
         "connect_timeout": CONNECT_TIMEOUT_S,
@@ -83,6 +106,11 @@ def _connect_chdb(settings: Settings) -> Any:
     client.command(f"CREATE DATABASE IF NOT EXISTS {_quoted(settings.clickhouse_database)}")
     client.database = settings.clickhouse_database
     return client
+
+
+def _scheme(dsn: str) -> str:
+    scheme, separator, _ = dsn.partition("://")
+    return scheme.lower() if separator else ""
 
 
 def _database_in(dsn: str) -> str:

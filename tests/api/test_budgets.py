@@ -155,6 +155,28 @@ def test_patch_makes_a_budget_and_changes_it(api):
     }
 
 
+@pytest.mark.parametrize("name", ["warning_threshold", "degradation_threshold"])
+def test_a_threshold_of_null_is_reset(api, name):
+    """To the default, as the description says."""
+    api.feed.set(A1, Budget(warning_threshold=Decimal("0.1"), degradation_threshold=Decimal(1)))
+    response = api.client.patch(f"{URL}/budget/config", params=ACME, json={name: None})
+    assert response.status_code == 200
+    known = api.feed.decisions[A1.key].decision.budget
+    assert getattr(known, name) == getattr(Budget(), name)
+    assert api.budgets.asked == [{name: None}]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.000001", "0.1234567", "1e999", '"ten"', '"NaN"'])
+def test_a_bad_threshold_is_told_what_a_threshold_is(api, assert_problem, value):
+    """Not that an amount of USD is wrong."""
+    content = f'{{"warning_threshold": {value}}}'
+    response = api.client.patch(f"{URL}/budget/config", params=ACME, content=content)
+    problem = assert_problem(response, 422, "invalid-request")
+    says = "a threshold must be above 0 and at most 1, with at most six decimals"
+    assert problem["detail"] == f"body.warning_threshold: {says}"
+    assert problem["errors"] == [{"location": "body.warning_threshold", "message": says}]
+
+
 @pytest.mark.parametrize(
     ("body", "location"),
     [

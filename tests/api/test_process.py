@@ -156,6 +156,7 @@ def test_the_process_keeps_the_history_with_chdb(topic_prefix, tmp_path):
         ({"OUTLAY_API_HOST": "0.0.0.0"}, 2, "OUTLAY_API_ALLOW_REMOTE"),
         ({"OUTLAY_API_PORT": "70000"}, 2, "api_port"),
         ({"OUTLAY_CLICKHOUSE_DSN": "chdb://relative"}, 1, "write chdb"),
+        ({"OUTLAY_CLICKHOUSE_DSN": "foo://x"}, 1, "must start with clickhouse://"),
     ],
 )
 def test_what_cannot_be_ends_with_a_reason(environment, code, says):

@@ -1,12 +1,16 @@
 """Health, metrics, and the one shape of errors."""
 
 import pytest
+from fastapi.testclient import TestClient
 
+from api.app import create_app
 from api.hosts import host_of, is_loopback
 from api.problems import STATUS, Kind
 from outlay.budget import Budget
 from outlay.scope import Scope
+from schemas.settings import Settings
 from streams.clickhouse_errors import HistoryAway
+from tests.api.fakes import FakeBudgets, FakeFeed, FakeHistory
 
 
 def test_alive_and_ready(api):
@@ -89,6 +93,30 @@ def test_another_hosts_name_is_refused(api, assert_problem):
         assert api.client.get("/healthz", headers={"Host": host}).status_code == 200, host
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("127.0.0.1:8000", 200),
+        ("[::1]:8000", 200),
+        ("10.1.2.3:8000", 200),
+        ("[fd00::1]:8000", 200),
+        ("api:8000", 200),
+        ("evil.example:8000", 421),
+        ("api.evil.example:8000", 421),
+        ("10.1.2.3.evil.example", 421),
+        ("", 421),
+    ],
+)
+def test_other_names_are_refused_where_remote_ones_are_allowed(host, status):
+    """Compose allows them inside a container whose port a browser on the machine can reach."""
+    feed = FakeFeed()
+    settings = Settings(api_allow_remote=True, api_host="0.0.0.0")
+    app = create_app(settings, feed=feed, budgets=FakeBudgets(feed), history=FakeHistory())
+    with TestClient(app) as client:
+        assert client.get("/healthz", headers={"Host": host}).status_code == status
+
+
 def test_loopback_is_told_for_sure():
     """A name may point anywhere; only localhost is taken for what it says."""
     assert all(map(is_loopback, ["127.0.0.1", "127.8.8.8", "::1", "localhost"]))
@@ -113,3 +141,27 @@ def test_the_description_names_all_endpoints(api):
         "/readyz",
         "/metrics",
     }
+
+
+def test_the_description_says_problems(api):
+    """Every error that can occur, under its media type, and none in FastAPI's own shape."""
+    described = api.client.get("/openapi.json").json()
+    errors = {}
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            found = {code: said for code, said in operation["responses"].items() if code != "200"}
+            errors[f"{method} {path.rpartition('/')[2]}"] = set(found)
+            for said in found.values():
+                assert list(said["content"]) == ["application/problem+json"]
+                schema = said["content"]["application/problem+json"]["schema"]
+                assert schema["required"] == ["type", "title", "status", "detail", "instance"]
+    assert errors == {
+        "get budget": {"421", "422", "500", "503"},
+        "get governance-status": {"421", "422", "500", "503"},
+        "patch config": {"413", "421", "422", "500", "503"},
+        "get spend": {"421", "422", "500", "503"},
+        "get healthz": {"421", "500"},
+        "get readyz": {"421", "500", "503"},
+        "get metrics": {"421", "500"},
+    }
+    assert "HTTPValidationError" not in described["components"]["schemas"]

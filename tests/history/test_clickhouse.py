@@ -1,6 +1,7 @@
 """The history on the real engine, chDB."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -50,6 +51,17 @@ def test_dates_at_the_edges_are_reported_in_their_windows(with_clickhouse):
 
     windows = [(row.window, row.records) for row in with_clickhouse(work)]
     assert windows == [("1900-01-01", 1), ("1999-12-31", 1)]
+
+
+def test_one_message_may_hold_records_of_any_number_of_months(with_clickhouse):
+    """ClickHouse's own bound is 100 partitions an insert, and ours are months."""
+
+    async def work(clickhouse):
+        months = [datetime(2000 + n // 12, n % 12 + 1, 1, tzinfo=UTC) for n in range(240)]
+        await contract.insert(clickhouse, message(*(usage(occurred_at=at) for at in months)))
+        return (await clickhouse.total()).records
+
+    assert with_clickhouse(work) == 240
 
 
 def test_a_sink_and_a_reader_share_the_engine(settings):
@@ -123,6 +135,52 @@ def test_paths_that_chdb_would_misread_are_refused(dsn):
     """It takes what follows a question mark for options."""
     with pytest.raises(HistoryRefused, match="write chdb"):
         asyncio.run(ClickHouse(Settings(clickhouse_dsn=dsn)).ping())
+
+
+@pytest.mark.parametrize("dsn", ["foo://u:secret@x", "u:secret@x:8123", "x", "CHDB:///x", "://x"])
+def test_a_dsn_of_an_unknown_kind_is_refused(dsn):
+    """The driver would take it for HTTP, and it would be retried for ever."""
+    with pytest.raises(HistoryRefused, match="must start with clickhouse://") as refused:
+        asyncio.run(ClickHouse(Settings(clickhouse_dsn=dsn)).ping())
+    assert "secret" not in str(refused.value)
+
+
+def test_the_history_process_ends_at_a_dsn_of_an_unknown_kind():
+    """With a reason, before it asks Kafka for anything."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "streams.history"],
+        env=os.environ | {"OUTLAY_CLICKHOUSE_DSN": "foo://x"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "must start with clickhouse://" in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("dsn", "url"),
+    [
+        ("clickhouse://h", "http://h:8123"),
+        ("http://h:8124", "http://h:8124"),
+        ("clickhouse://h:8443", "https://h:8443"),
+        ("clickhouses://h", "https://h:8443"),
+        ("HTTPS://h:9440/db", "https://h:9440"),
+    ],
+)
+def test_a_dsn_that_says_tls_gets_tls(monkeypatch, dsn, url):
+    """The driver goes by the port alone, and would send the password in the clear."""
+    asked = []
+
+    def remember(interface, host, port, *args, **kwargs):
+        asked.append(f"{interface}://{host}:{port}")
+        raise ConnectionError
+
+    monkeypatch.setattr("clickhouse_connect.driver.HttpClient", remember)
+    with pytest.raises(HistoryAway):
+        asyncio.run(ClickHouse(Settings(clickhouse_dsn=dsn)).ping())
+    assert asked == [url]
 
 
 def test_a_server_that_is_away_is_worth_waiting_for(tmp_path: Path):
