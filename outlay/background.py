@@ -2,11 +2,16 @@
 
 Kafka's client lives on one loop, while users call from threads and from loops that come and go.
 The thread starts when the first user acquires it and ends when the last one has released it.
+
+A forked child (gunicorn with preload, Celery) has no such thread: users that it makes get a thread
+of its own, and those that it inherits find theirs gone. Their calls do nothing, at once: what they
+hold is the parent's, and so are the sockets of the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine
@@ -36,6 +41,7 @@ class Background:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = _Loop()
         self._users = 0
+        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._body, name="outlay-background", daemon=True)
         self._thread.start()
 
@@ -47,25 +53,42 @@ class Background:
         """What the coroutine returns; for synchronous code.
 
         Raises:
-            TimeoutError: it took over `timeout_s` seconds and was cancelled.
+            TimeoutError: it took over `timeout_s` seconds and was cancelled, or the thread is
+                that of a parent process, so it would take for ever.
             RuntimeError: called on the background thread itself, which would wait for itself.
         """
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a callback must not wait: use the async form")
+        self._check_here(coroutine)
         return self.submit(_bounded(coroutine, timeout_s)).result()
 
     async def arun(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float) -> _T:
         """The same for code in any event loop."""
+        self._check_here(coroutine)
         return await asyncio.wrap_future(self.submit(_bounded(coroutine, timeout_s)))
 
     def call(self, function: Callable[[], object]) -> None:
         """Have a function called on the loop, from any thread; returns at once."""
+        if self._gone:
+            return  # to wake the loop would wake the parent's
         self.loop.call_soon_threadsafe(function)
+
+    @property
+    def _gone(self) -> bool:
+        """Whether this is a forked child: the thread is its parent's."""
+        return os.getpid() != self._pid
+
+    def _check_here(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        if self._gone:
+            coroutine.close()
+            raise TimeoutError("this was made before a fork and works in the parent process only")
 
     def release(self) -> None:
         """Give it back; the last user's call ends the thread, within `STOP_TIMEOUT_S`."""
         global _shared
+        if self._gone:
+            return
         with _lock:
             self._users -= 1
             if self._users > 0:
@@ -109,6 +132,17 @@ def acquire() -> Background:
             _shared = Background()
         _shared._users += 1
         return _shared
+
+
+def _forget() -> None:
+    """In a forked child: only the thread that forked is here, and the lock may be held for ever."""
+    global _lock, _shared
+    _lock = threading.Lock()
+    _shared = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -304,3 +305,13 @@ def _close_at_exit() -> None:
     for emitter in tuple(_open):
         with contextlib.suppress(Exception):
             emitter.close(max(deadline_s - time.monotonic(), 0.0))
+
+
+def _orphan() -> None:
+    """In a forked child: what its parent's emitters are given there is dropped, and counted."""
+    for emitter in _open:
+        emitter._closing = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_orphan)

@@ -95,7 +95,9 @@ class Settings(BaseSettings):
     api_host: str = _field("127.0.0.1", "Address that the API listens on.")
     api_port: _Port = _field(8000, "TCP port that the API listens on; 0 takes a free one.")
     api_allow_remote: bool = _field(
-        False, "Whether the API may listen beyond loopback; it knows no keys yet."
+        False,
+        "Whether the API may listen beyond loopback; it knows no keys yet. It then answers requests"
+        " that name it by an IP address, by `api`, or by `OUTLAY_API_HOST`.",
     )
     api_budget_timeout_s: _Seconds = _field(
         10.0, "How long a change of a budget may take until it is answered with 503, in seconds."

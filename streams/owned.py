@@ -139,8 +139,10 @@ class Owned:
                 await self.flush()
                 pause = self._interval_s - (time.monotonic() - started)
                 await asyncio.sleep(max(pause, 0.001))
-        except asyncio.CancelledError:
-            raise
+        except asyncio.CancelledError as error:
+            if self._closed:
+                raise
+            await fail(error)  # a delivery was cancelled, not this loop
         except Fenced as error:
             self._say_fenced(error)
             if not self._closed:  # else it is being let go of anyway

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from streams.owned import Owned, OwnershipError, Stage
 
 TAKE_OVER_TIMEOUT_S = 60.0
 """How long fencing may take; beyond 90 s Faust's recovery would end silently."""
+
+RECOVERY_STALL_TIMEOUT_S = 120.0
+"""How long recovery may make no progress: Faust's own can end silently, and wait for ever."""
 
 log = structlog.get_logger("outlay.streams")
 
@@ -42,6 +46,7 @@ class Ownership:
         self._check_ends = check_ends
         self._crash = crash
         self._failed = False
+        self._progress_at = time.monotonic()
         self.owned: dict[TopicPartition, Owned] = {}
         """By (topic, partition), of sources and changelogs alike."""
 
@@ -67,6 +72,7 @@ class Ownership:
     async def take_over(self, changelogs: Iterable[Any]) -> None:
         """Own these changelogs' partitions, fenced."""
         await self.let_go()
+        self._progress_at = time.monotonic()
         assigned = {(tp.topic, tp.partition) for tp in changelogs}
         for stage in self._stages:
             for partition in {p for topic, p in assigned if topic in stage.changelogs}:
@@ -109,6 +115,7 @@ class Ownership:
         owned = self.owned.get((batch.topic, batch.partition))
         if owned is None or owned.has_begun:
             return  # of an assignment that is over
+        self._progress_at = time.monotonic()
         try:
             owned.load(batch)
         except Exception as error:
@@ -117,6 +124,15 @@ class Ownership:
             reason = OwnershipError(f"{name} cannot be read back: {error!r}")
             asyncio.ensure_future(self.fail(reason))  # noqa: RUF006 - it ends the process
             raise
+
+    async def check_progress(self) -> None:
+        """Fail when recovery stands still; to be called now and then."""
+        silent_s = time.monotonic() - self._progress_at
+        waits = [str(owned) for owned in self.all() if not owned.has_begun]
+        if waits and silent_s > RECOVERY_STALL_TIMEOUT_S:
+            await self.fail(
+                OwnershipError(f"recovery of {waits} stands still for {silent_s:.0f} s")
+            )
 
     def recovered(self, changelog: str) -> None:
         """All partitions of a changelog have been read."""
@@ -132,14 +148,26 @@ class Ownership:
             for owned in self.all()
         )
 
-    async def begin(self, positions: Mapping[Any, int], ends: Mapping[Any, int]) -> None:
-        """Start to apply at these offsets, and to flush.
+    async def begin(
+        self,
+        positions: Mapping[Any, int],
+        starts: Mapping[Any, int],
+        ends: Mapping[Any, int],
+    ) -> None:
+        """Start to apply at these offsets, and to flush; the logs of the sources begin at `starts`.
 
         Raises:
             OwnershipError: a state has counted what the broker does not hold (any more).
         """
         at = {(tp.topic, tp.partition): offset for tp, offset in positions.items()}
         end = {(tp.topic, tp.partition): offset for tp, offset in ends.items()}
+        start = {(tp.topic, tp.partition): offset for tp, offset in starts.items()}
+        gone = [tp for tp, offset in at.items() if offset < start.get(tp, 0)]
+        if gone and self._check_ends:
+            raise OwnershipError(
+                f"messages of {gone} were deleted before they were counted: to go on without them, "
+                "set the group's offsets to the beginning of the log"
+            )
         for owned in self.all():
             self._begin(owned, at, end)
 

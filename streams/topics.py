@@ -22,6 +22,7 @@ READY_TIMEOUT_S = 30.0
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
+_KEPT = {"retention.ms": "-1"}
 _COMPACTED = {"cleanup.policy": "compact"}
 # A cleaner that overtook a gateway which is loading would hide decisions that a watermark claims.
 _DECISIONS = _COMPACTED | {"min.compaction.lag.ms": str(_HOUR_MS)}
@@ -58,8 +59,9 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
                 "max.message.bytes": str(MESSAGE_BYTES_MAX + 65_536),
             },
         ),
-        TopicSpec(names.partials, totals, week),
-        TopicSpec(names.budgets, totals, week),
+        # What was not read stays, however long the workers are down; see `trimming` for the rest.
+        TopicSpec(names.partials, totals, _KEPT),
+        TopicSpec(names.budgets, totals, _KEPT),
         TopicSpec(names.decisions, totals, _DECISIONS),
         TopicSpec(names.rejected, 1, {"retention.ms": str(30 * _DAY_MS)}),
         TopicSpec(changelogs.partials, usage, _COMPACTED),

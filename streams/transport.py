@@ -49,7 +49,9 @@ class Owner(Protocol):
     def awaits_begin(self) -> bool:
         """Whether all tables of the present assignment are recovered, and nothing has begun."""
 
-    async def begin(self, positions: Mapping[TP, int], ends: Mapping[TP, int]) -> None:
+    async def begin(
+        self, positions: Mapping[TP, int], starts: Mapping[TP, int], ends: Mapping[TP, int]
+    ) -> None:
         """Recovery is over: start at these offsets of the source topics."""
 
     async def let_go(self) -> None:
@@ -173,11 +175,13 @@ class Consumer(driver.Consumer):
         unknown = [tp for tp, offset in positions.items() if offset is None]
         if unknown:  # aiokafka does not seek where nothing is committed
             positions.update(await self.earliest_offsets(*unknown))
+        starts = await super().earliest_offsets(*sources)
         await self._thread.seek_wait(positions)
         self._thread.set_strict(True)
         try:
             log = [TP(self.app.topic_names.usage, p) for p in range(self.app.usage_partitions)]
-            await self._owner.begin(positions, await super().highwaters(*{*sources, *log}))
+            ends = await super().highwaters(*{*sources, *log})
+            await self._owner.begin(positions, starts, ends)
         except Exception as error:
             await self._owner.fail(error)
             raise

@@ -21,6 +21,7 @@ from streams import metrics
 from streams.app import App, create_app
 from streams.logs import configure_logging
 from streams.topics import ensure_topics
+from streams.trimming import trim_partials
 from streams.writer import Fenced
 
 EXIT_FENCED = 75
@@ -28,6 +29,8 @@ EXIT_FENCED = 75
 
 BROKER_TIMEOUT_S = 60.0
 """How long a worker waits for the broker at its start."""
+
+WATCH_INTERVAL_S = 5.0
 
 SHUTDOWN_TIMEOUT_S = 20.0
 """How long a worker may take to end; with the broker gone, Faust would take many minutes."""
@@ -63,9 +66,21 @@ async def run(settings: Settings) -> int:
     metrics.watch_positions(app.ownership.positions)
     stop = _stop_event()
     log.info("worker starts", broker=servers, transactions=transactions)
-    await app.start()
+    housework = [asyncio.create_task(_watch(app))]
+    if transactions:  # Tansu deletes nothing, and forgets everything
+        housework.append(asyncio.create_task(trim_partials(settings, app.ownership)))
+    starting = asyncio.create_task(app.start())  # it returns when recovery is over
     await _first(stop, app)
+    for task in (*housework, starting):
+        task.cancel()
     return await _end(app)
+
+
+async def _watch(app: App) -> None:
+    """Let the worker die when its recovery stands still."""
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        await app.ownership.check_progress()
 
 
 async def has_transactions(settings: Settings) -> bool:

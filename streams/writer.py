@@ -31,7 +31,7 @@ STOP_TIMEOUT_S = 5.0
 """How long a writer may take to stop; with the broker gone it would take for ever."""
 
 RECORDS_PER_PRODUCER_MAX = 1_000_000_000
-"""After how many messages a producer is started anew: its sequence turns negative at 2**31."""
+"""After how many messages a worker ends, to be started again: at 2**31 sequences turn negative."""
 
 
 class Fenced(Exception):
@@ -92,8 +92,8 @@ class TransactionalWriter:
 
     async def _write(self, transaction: Transaction) -> None:
         if self._written >= RECORDS_PER_PRODUCER_MAX:
-            await self.stop()
-            await self.start()
+            # Not here: to start it anew would fence whoever owns the partition by now.
+            raise RuntimeError(f"{self.transactional_id} is at the end of its sequence numbers")
         producer = self._producer
         assert producer is not None, "write before start"
         await producer.begin_transaction()

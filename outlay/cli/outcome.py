@@ -23,14 +23,15 @@ def carry_out(command: Callable[[], int]) -> NoReturn:
     """Run a command and end the process with its exit code.
 
     SIGTERM interrupts it as Ctrl-C does. What it raises on purpose becomes a line on standard
-    error and `EXIT_FAILED`, or `EXIT_USAGE` for a value that cannot be.
+    error and `EXIT_FAILED`, or `EXIT_USAGE` for a value that cannot be; so does what the system
+    refuses, such as a file that cannot be written.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = command()
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except (StackError, EmbeddedError, OutlayError) as error:
+    except (StackError, EmbeddedError, OutlayError, OSError) as error:
         code = _say(error, EXIT_FAILED)
     except ValueError as error:
         code = _say(error, EXIT_USAGE)
@@ -52,5 +53,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _say(error: Exception, code: int) -> int:
-    print(f"outlay: {error}", file=sys.stderr)
+    print(f"outlay: {str(error) or repr(error)}", file=sys.stderr)
     return code

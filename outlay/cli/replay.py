@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,6 +30,9 @@ STEP_RECORDS = 200
 BACKPRESSURE_PAUSE_S = 0.01
 STUCK_TIMEOUT_S = 60.0
 """How long nothing may be delivered before it is given up."""
+
+GIVE_UP_TIMEOUT_S = 2.0
+"""How long what is on its way may still take after Ctrl-C, or once it is given up."""
 
 PLAIN_INTERVAL_S = 5.0
 
@@ -97,6 +101,7 @@ def run_replay(options: ReplayOptions) -> int:
     Raises:
         TraceError: the file is not a trace.
         OutlayError: the broker takes nothing.
+        KeyboardInterrupt: Ctrl-C; what was left is said.
     """
     console = Console(highlight=False, soft_wrap=True)
     trace, sent = Trace(options.file), Sent()
@@ -107,11 +112,11 @@ def run_replay(options: ReplayOptions) -> int:
     )
     if trace.first_at + shift < datetime.now(UTC) - timedelta(days=DAY_RETENTION_DAYS):
         console.print("some are of windows that are forgotten: those go to the history alone")
-    with UsageEmitter(
+    emitter = UsageEmitter(
         options.bootstrap_servers, topics=options.topics, on_delivered=sent.delivered
-    ) as emitter:
-        progress = _Progress(console, trace.count)
-        with progress:
+    )
+    try:
+        with _Progress(console, trace.count) as progress:
             for call in _paced(trace, options.speed):
                 emitter.emit(_record(call, options, shift))
                 if call.number % STEP_RECORDS == 0:
@@ -119,6 +124,16 @@ def run_replay(options: ReplayOptions) -> int:
                     progress.update(emitter.stats.sent)
             emitter.flush(STUCK_TIMEOUT_S)
             progress.update(emitter.stats.sent)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            console.print("interrupted")
+        emitter.close(GIVE_UP_TIMEOUT_S)
+        _conclude(console, sent, emitter.stats)
+        unread = trace.count - emitter.stats.emitted
+        if unread:
+            console.print(f"{unread:,} calls of the trace were not begun")
+        raise
+    emitter.close()
     return _conclude(console, sent, emitter.stats)
 
 
@@ -186,9 +201,10 @@ class _Progress:
             )
             self._task = self._bar.add_task("sending", total=total)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+        return self
 
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 from rich.console import Console
 
 from outlay.cli.outcome import log_to
-from outlay.embedded.ports import is_free
+from outlay.embedded.ports import free_port, is_free
 from outlay.stack import Stack, StackError
 
 KAFKA_PORT = 9092
@@ -27,7 +28,13 @@ def run_up(data_dir: Path, *, api_port: int, kafka_port: int | None) -> int:
     """
     if kafka_port is None and is_free(KAFKA_PORT):
         kafka_port = KAFKA_PORT
-    stack = Stack(data_dir, kafka_port=kafka_port, api_port=api_port, say=_console.print)
+    stack = Stack(
+        data_dir,
+        kafka_port=kafka_port,
+        api_port=api_port,
+        metrics_port=None if os.environ.get("OUTLAY_METRICS_PORT") else free_port(),
+        say=_console.print,
+    )
     try:
         _run(stack)
     except KeyboardInterrupt:
@@ -68,3 +75,5 @@ def _tell_ready(stack: Stack) -> None:
     _console.print(f"ready; Ctrl-C stops it. Data and logs are in {stack.data_dir}")
     _console.print(f"  Kafka protocol   {stack.bootstrap_servers}")
     _console.print(f"  API              {stack.api_url}/docs")
+    if stack.metrics_url is not None:
+        _console.print(f"  worker's metrics {stack.metrics_url}")

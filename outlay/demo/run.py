@@ -44,7 +44,10 @@ def run_demo(options: DemoOptions, console: Console) -> int:
 
     Raises:
         StackError, EmbeddedError, OutlayError: it could not be run, or not to its end.
+        OSError: the report, or a file of the stack, cannot be written.
     """
+    if options.report is not None:
+        _check_writable(options.report)
     began_s = time.monotonic()
 
     def say(line: str) -> None:
@@ -88,8 +91,6 @@ def make_workload(options: DemoOptions, now: datetime) -> Workload:
 def conclude(evidence: Evidence, report: Path | None, console: Console) -> None:
     """Say what was checked and found, and write the report."""
     found = evidence.report()
-    if report is not None:
-        report.write_text(json.dumps(found, indent=2) + "\n")
     console.print()
     for check in evidence.checks():
         mark = "[green]ok[/]    " if check.ok else "[red]FAILED[/]"
@@ -102,6 +103,17 @@ def conclude(evidence: Evidence, report: Path | None, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if report is not None:
+        report.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _check_writable(report: Path) -> None:
+    """Raises OSError when the report could not be written; leaves all as it was."""
+    existed = report.exists()
+    with report.open("a"):
+        pass
+    if not existed:
+        report.unlink()
 
 
 def _start_stack(options: DemoOptions, say: Say, opened: ExitStack) -> Stack:

@@ -12,6 +12,7 @@ from outlay.embedded.errors import (
     ChildFailed,
     EmbeddedError,
     JarsUnavailable,
+    PortInUse,
 )
 from outlay.embedded.kafka import KafkaBroker
 from outlay.embedded.tansu import TansuBroker
@@ -26,6 +27,7 @@ __all__ = [
     "ExternalBroker",
     "JarsUnavailable",
     "KafkaBroker",
+    "PortInUse",
     "TansuBroker",
     "find_broker",
 ]

@@ -63,7 +63,10 @@ class ExternalBroker:
 
     @property
     def transactions(self) -> bool:
-        """Whether it gives out transactional producer ids: asked once, the first time."""
+        """Whether it gives out transactional producer ids: asked until it has said so once.
+
+        Raises `BrokerUnreachable` while it does not.
+        """
         if self._transactions is None:
             self._transactions = asking.supports_transactions(self._bootstrap_servers)
         return self._transactions

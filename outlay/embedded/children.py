@@ -121,7 +121,7 @@ class ChildProcess:
             code = self.poll()
             if code is not None:
                 raise ChildFailed(f"{self.name} ended with {_said(code)}.\n{self.log_tail()}")
-            if ready():
+            if ready() and self.poll() is None:  # otherwise it was somebody else who is ready
                 return
             if time.monotonic() >= deadline:
                 raise ChildFailed(

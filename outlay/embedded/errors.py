@@ -3,7 +3,8 @@
 EmbeddedError
 ├── ChildFailed        a child process ended, or was not ready in time
 ├── BrokerNotFound     nothing on this machine can serve as a broker
-├── BrokerUnreachable  an external broker does not answer
+├── BrokerUnreachable  a broker does not answer, or not what was asked
+├── PortInUse          somebody listens on an embedded broker's port already
 └── JarsUnavailable    Apache Kafka's jars could not be fetched
 """
 
@@ -21,7 +22,11 @@ class BrokerNotFound(EmbeddedError):
 
 
 class BrokerUnreachable(EmbeddedError):
-    """The external broker did not answer a metadata request within its bound."""
+    """A broker did not answer within the bound, or what it answered leaves the question open."""
+
+
+class PortInUse(EmbeddedError):
+    """A port of an embedded broker is not free: most likely another stack runs there."""
 
 
 class JarsUnavailable(EmbeddedError):

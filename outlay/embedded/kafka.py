@@ -8,7 +8,7 @@ from pathlib import Path
 from outlay.embedded import asking, kafka_config, kafka_jars, kafka_recovery
 from outlay.embedded.children import ChildProcess
 from outlay.embedded.errors import BrokerNotFound, ChildFailed
-from outlay.embedded.ports import LOOPBACK, free_port
+from outlay.embedded.ports import LOOPBACK, check_free, free_port
 
 START_TIMEOUT_S = 60.0  # after a crash every partition's log is checked first
 STOP_TIMEOUT_S = 20.0
@@ -83,8 +83,9 @@ class KafkaBroker:
         """Start the broker and return when it answers; nothing happens when it runs.
 
         Fetches the jars the first time (see `kafka_jars.ensure_jars`) and formats a new data
-        directory. Raises `BrokerNotFound` without Java, `JarsUnavailable`, and `ChildFailed`, with
-        the end of its log, when it ends or does not answer within `START_TIMEOUT_S`.
+        directory. Raises `BrokerNotFound` without Java, `JarsUnavailable`, `PortInUse`, and
+        `ChildFailed`, with the end of its log, when it ends or does not answer within
+        `START_TIMEOUT_S`.
         """
         if self._child is not None and self._child.running:
             return
@@ -92,6 +93,9 @@ class KafkaBroker:
         if java is None:
             raise BrokerNotFound(f"{self.name} needs java >= {kafka_jars.JAVA_VERSION_MIN}")
         classpath = str(kafka_jars.ensure_jars() / "*")
+        # It binds its ports late: until then the clients would have whoever listens there.
+        for port in (self.port, self._controller_port):
+            check_free(port, self.name)
         self._write_files()
         if not kafka_config.formatted(self.data_dir):
             self._format((java, *_TOOL_FLAGS, _logging(self._logging_path), "-cp", classpath))
@@ -108,7 +112,7 @@ class KafkaBroker:
         )
         self._child.start()
         try:
-            self._child.wait_until(lambda: asking.answers(self.bootstrap_servers), START_TIMEOUT_S)
+            self._child.wait_until(self._answers, START_TIMEOUT_S)
         except BaseException:
             self._child.kill()
             raise
@@ -122,6 +126,11 @@ class KafkaBroker:
         """End the broker at once with SIGKILL, as a crash would; for tests of recovery."""
         if self._child is not None:
             self._child.kill()
+
+    def _answers(self) -> bool:
+        """Whether it is this node that answers, not one that took the port in the meantime."""
+        cluster_id = kafka_config.cluster_id(self.data_dir)
+        return asking.answers(self.bootstrap_servers, cluster_id=cluster_id)
 
     @property
     def _properties_path(self) -> Path:

@@ -99,6 +99,12 @@ def formatted(data_dir: Path) -> bool:
     return (log_dir(data_dir) / "meta.properties").is_file()
 
 
+def cluster_id(data_dir: Path) -> str:
+    """The id that a formatted data directory's node answers with."""
+    lines = (log_dir(data_dir) / "meta.properties").read_text().splitlines()
+    return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
+
+
 def stopped_cleanly(data_dir: Path) -> bool:
     """Whether the node's last end was an orderly one; it removes this file when it starts."""
     return (log_dir(data_dir) / ".kafka_cleanshutdown").is_file()

@@ -3,6 +3,8 @@
 import random
 import socket
 
+from outlay.embedded.errors import PortInUse
+
 LOOPBACK = "127.0.0.1"
 # Below the range from which Linux and macOS take the ports of outgoing connections, so that
 # a port stays free between being found here and being bound by the child.
@@ -32,3 +34,9 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def check_free(port: int, whose: str) -> None:
+    """Raises PortInUse, for `whose` sake, when somebody listens on the port now."""
+    if not is_free(port):
+        raise PortInUse(f"{whose}: port {port} of {LOOPBACK} is in use: choose another, or none")

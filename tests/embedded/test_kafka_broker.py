@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from embedded_traffic import create_topic, produce, read, run
 
-from outlay.embedded import ChildFailed, KafkaBroker, asking
+from outlay.embedded import ChildFailed, KafkaBroker, PortInUse, asking
 from outlay.embedded.broker import kafka_possible
 from outlay.embedded.ports import free_port
 
@@ -86,6 +86,18 @@ def test_topic_settings_have_effect(kafka: KafkaBroker) -> None:
     assert run(send()) == 1
 
 
+def test_another_broker_at_its_port_is_not_taken_for_it(
+    kafka: KafkaBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one that took the port after it was found free."""
+    monkeypatch.setattr("outlay.embedded.kafka.check_free", lambda port, whose: None)
+    second = KafkaBroker(tmp_path, port=kafka.port)
+    with pytest.raises(ChildFailed, match="Address already in use"):
+        second.start()
+    assert second.pid is None
+    assert kafka.pid is not None
+
+
 def test_data_outlives_a_stop_and_a_kill(kafka: KafkaBroker) -> None:
     """The same data directory again: after SIGTERM, and after SIGKILL at another port.
 
@@ -113,8 +125,25 @@ def test_data_outlives_a_stop_and_a_kill(kafka: KafkaBroker) -> None:
         again.stop()
 
 
-def test_crash_at_start_is_told_with_the_end_of_the_log(tmp_path: Path) -> None:
-    """A port that is taken ends the broker, and the error carries the broker's own words."""
+def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    """Whoever listens there would get the clients until the broker has failed to bind."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        for broker in (
+            KafkaBroker(tmp_path, port=port),
+            KafkaBroker(tmp_path, controller_port=port),
+        ):
+            with pytest.raises(PortInUse, match=rf"Apache Kafka .* port {port} .* in use"):
+                broker.start()
+            assert broker.pid is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_crash_at_start_is_told_with_the_end_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port that is taken in the meantime ends the broker; the error has the broker's words."""
+    monkeypatch.setattr("outlay.embedded.kafka.check_free", lambda port, whose: None)
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         broker = KafkaBroker(tmp_path, port=taken.getsockname()[1])
         with pytest.raises(

