@@ -70,7 +70,7 @@ async def run(settings: Settings) -> int:
     if transactions:  # Tansu deletes nothing, and forgets everything
         housework.append(asyncio.create_task(trim_partials(settings, app.ownership)))
     starting = asyncio.create_task(app.start())  # it returns when recovery is over
-    await _first(stop, app)
+    await _first(stop, app, starting)
     for task in (*housework, starting):
         task.cancel()
     return await _end(app)
@@ -117,9 +117,13 @@ def _stop_event() -> asyncio.Event:
     return stop
 
 
-async def _first(stop: asyncio.Event, app: App) -> None:
+async def _first(stop: asyncio.Event, app: App, starting: asyncio.Task[None]) -> None:
+    """Wait until it is asked to stop, or has crashed; raises what its start raises."""
     waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app._crashed.wait())]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([*waits, starting], return_when=asyncio.FIRST_COMPLETED)
+    if done == {starting}:
+        starting.result()
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
 
