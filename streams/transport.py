@@ -171,11 +171,11 @@ class Consumer(driver.Consumer):
         sources = [tp for tp in self.assignment() if self._is_source(tp.topic)]
         if not sources:
             return
-        positions = {tp: self._committed_offset.get(tp) for tp in sources}
-        unknown = [tp for tp, offset in positions.items() if offset is None]
-        if unknown:  # aiokafka does not seek where nothing is committed
-            positions.update(await self.earliest_offsets(*unknown))
         starts = await super().earliest_offsets(*sources)
+        positions = {}
+        for tp in sources:  # aiokafka does not seek where nothing is committed
+            committed = self._committed_offset.get(tp)
+            positions[tp] = starts[tp] if committed is None else committed
         await self._thread.seek_wait(positions)
         self._thread.set_strict(True)
         try:

@@ -46,15 +46,17 @@ def log_of(stack: Stack) -> Callable[[], str]:
     return lambda: (stack.log_dir / "worker-0.log").read_text()
 
 
+def executions(log: KafkaLog, app_id: str) -> int:
+    """How many calls the month's total of the organization holds."""
+    month = [s for (scope, w), s in log.totals(app_id).items() if len(w) == 7 and scope == ACME]
+    return month[0][1] if month else 0
+
+
 def test_a_graceful_stop_flushes_and_commits(kafka: Broker, tmp_path: Path) -> None:
     """What was applied is written by the last flush, though the next one was far away."""
     stack = new_stack(kafka, tmp_path, FLUSH_INTERVAL_S="3")
     app_id = stack.settings["OUTLAY_APP_ID"]
     log = KafkaLog(kafka.bootstrap_servers)
-
-    def executions() -> int:
-        month = [s for (scope, w), s in log.totals(app_id).items() if len(w) == 7 and scope == ACME]
-        return month[0][1] if month else 0
 
     with stack:
         stack.wait_ready()
@@ -63,7 +65,7 @@ def test_a_graceful_stop_flushes_and_commits(kafka: Broker, tmp_path: Path) -> N
         assert stack.workers[0].stop() == 0
         assert log.committed(app_id)[stack.topics.usage, 0] == 10
         stack.workers[0].start()
-        wait_until("the totals hold them", lambda: executions() == 10)
+        wait_until("the totals hold them", lambda: executions(log, app_id) == 10)
 
 
 def test_partials_are_trimmed_and_a_restart_goes_on(kafka: Broker, tmp_path: Path) -> None:
@@ -77,14 +79,10 @@ def test_partials_are_trimmed_and_a_restart_goes_on(kafka: Broker, tmp_path: Pat
         kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix=app_id, app_id=app_id
     )
 
-    def executions() -> int:
-        month = [s for (scope, w), s in log.totals(app_id).items() if len(w) == 7 and scope == ACME]
-        return month[0][1] if month else 0
-
     with stack:
         stack.wait_ready()
         send(stack, 10)
-        wait_until("the totals hold them", lambda: executions() == 10)
+        wait_until("the totals hold them", lambda: executions(log, app_id) == 10)
         before = log.committed(app_id)
         asyncio.run(trim(settings, topic, [0, 1, 2, 3]))
         kept = log.read(topic, dict.fromkeys(before, 0))
@@ -92,7 +90,7 @@ def test_partials_are_trimmed_and_a_restart_goes_on(kafka: Broker, tmp_path: Pat
         stack.workers[0].kill()
         send(stack, 5)
         stack.workers[0].start()
-        wait_until("the totals go on", lambda: executions() == 15)
+        wait_until("the totals go on", lambda: executions(log, app_id) == 15)
 
 
 @pytest.mark.skipif(not kafka_possible(), reason="Apache Kafka cannot be started here")

@@ -15,6 +15,7 @@ from outlay.usage import UsageRecord, encode_usage
 from schemas.messages import PartialEntry, PartialsMessage
 from streams import messages
 from streams.batch import Batch, GapError
+from streams.flush import Flush
 from streams.partials import Partials
 from streams.totals import Totals
 from streams.totals_state import TotalsState
@@ -50,6 +51,16 @@ def batch(*values: tuple[bytes, datetime], start: int = 0) -> Batch:
 def begun(partials: Partials, position: int = 0) -> Partials:
     partials.begin({"outlay.usage": position}, {"outlay.usage": 10**6})
     return partials
+
+
+def read_back(flush: Flush) -> Partials:
+    """What a new owner recovers from the changelog that a flush writes."""
+    copy = new_partials()
+    for transaction in flush.transactions:
+        for record in transaction.changelog:
+            assert record.key is not None
+            copy.load("changelog", record.key, record.value)
+    return copy
 
 
 @given(st.data())
@@ -117,11 +128,7 @@ def test_the_changelog_gives_back_what_was_written() -> None:
     partials.apply(batch((encode_usage([usage(NOON, team_id="t/1", user_id="ü ber")]), NOON)))
     flush = partials.flush(0)
     assert flush is not None
-    copy = new_partials()
-    for transaction in flush.transactions:
-        for record in transaction.changelog:
-            assert record.key is not None
-            copy.load("changelog", record.key, record.value)
+    copy = read_back(flush)
     assert copy.entries == partials.entries
     assert len(copy.entries) == 10
 
@@ -149,11 +156,7 @@ def test_the_floor_survives_a_restart() -> None:
     partials.apply(batch((encode_usage([usage(later)]), later)))
     flush = partials.flush(0)
     assert flush is not None
-    copy = new_partials()
-    for transaction in flush.transactions:
-        for record in transaction.changelog:
-            assert record.key is not None
-            copy.load("changelog", record.key, record.value)
+    copy = read_back(flush)
     begun(copy, 1)
     copy.apply(batch((encode_usage([usage(NOON)]), NOON), start=1))
     assert KEY not in copy.entries
