@@ -21,10 +21,11 @@ from outlay.background import cancelled
 from outlay.closing import Closing
 from outlay.counting import Counter, QuietLog
 from outlay.delivery import Delivered, Delivery, OnDelivered, logger
+from outlay.judging import MESSAGE_BYTES_MAX, RECORDS_PER_MESSAGE_MAX
 from outlay.money import Money
 from outlay.sending import Compression, KafkaSender, SenderFactory
 from outlay.topics import TopicNames
-from outlay.usage import MESSAGE_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, UsageRecord
+from outlay.usage import UsageRecord
 
 __all__ = ["Delivered", "EmitterStats", "OnDelivered", "UsageEmitter", "UsageFields"]
 

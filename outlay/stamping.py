@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from outlay.usage import UsageRecord, decode_usage, encode_usage
+from outlay.judging import decode_usage
+from outlay.usage import UsageRecord, encode_usage
 
 Item = tuple[object, tuple[object, ...], Any, float]
 """What one call of `emit` was given, record, extra and fields, and when (seconds since the epoch).

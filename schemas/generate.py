@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from outlay.decision import BudgetRequest, Decision, Outcome, Watermark
-from outlay.usage import RECORDS_PER_MESSAGE_MAX, UsageRecord
+from outlay.judging import RECORDS_PER_MESSAGE_MAX
+from outlay.usage import UsageRecord
 from schemas.messages import DeadLetter, PartialsMessage
 
 FOLDER = Path(__file__).parent / "json"

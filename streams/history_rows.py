@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from outlay.usage import Usage, decode_usage
+from outlay.judging import Usage, decode_usage
 from outlay.window import Window, day_ordinal, floor_names
 
 TABLE = "usage_rows"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from outlay.judging import Rejection, decode_usage, split_usage
 from outlay.scope import scope_keys
 from outlay.topics import TopicNames
-from outlay.usage import Rejection, decode_usage, split_usage
 from outlay.window import day_ordinal, floor_names, is_forgotten, window_names
 from schemas.messages import DeadLetter
 from streams import messages

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from outlay.usage import MESSAGE_BYTES_MAX
+from outlay.judging import MESSAGE_BYTES_MAX
 from schemas.settings import Settings
 from streams.stages import Changelogs
 

@@ -4,7 +4,7 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from outlay.usage import decode_usage
+from outlay.judging import decode_usage
 from tests.history.records import message, usage
 
 

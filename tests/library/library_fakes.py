@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from outlay import Amounts, Budget, Decision, Outcome, Watermark, Window
 from outlay.decision import OUTCOME_PREFIX, WATERMARK_KEY, encode, window_usage
+from outlay.judging import decode_usage
 from outlay.reading import Message
 from outlay.topics import partition_of
-from outlay.usage import decode_usage
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NOW_S = NOW.timestamp()

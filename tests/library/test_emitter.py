@@ -19,9 +19,10 @@ from library_fakes import FakeSender, FakeTopic, eventually, read_usages
 from outlay import UsageEmitter, UsageRecord
 from outlay.embedded import TansuBroker
 from outlay.embedded.ports import free_port
+from outlay.judging import MESSAGE_BYTES_MAX, decode_usage
 from outlay.packing import Packer
 from outlay.topics import usage_key, usage_partition
-from outlay.usage import MESSAGE_BYTES_MAX, decode_usage, encode_usage
+from outlay.usage import encode_usage
 
 USAGE = {"organization_id": "acme", "agent_id": "a1", "cost_usd": "0.00123"}
 AT_ONCE_S = 0.5  # no network timeout is shorter; a loaded machine needs some

@@ -9,13 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay import UsageRecord
-from outlay.usage import (
-    AHEAD_MAX_S,
-    MESSAGE_BYTES_MAX,
-    RECORDS_PER_MESSAGE_MAX,
-    decode_usage,
-    encode_usage,
-)
+from outlay.judging import AHEAD_MAX_S, MESSAGE_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, decode_usage
+from outlay.usage import encode_usage
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)

@@ -11,8 +11,9 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from outlay import decision
 from outlay.budget import Amounts, Budget
+from outlay.judging import decode_usage
 from outlay.topics import TopicNames
-from outlay.usage import UsageRecord, decode_usage, encode_usage
+from outlay.usage import UsageRecord, encode_usage
 from schemas import generate
 from schemas.messages import DeadLetter
 from streams import messages
