@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install test test-crash demo lint clean
+.PHONY: help install test test-crash bench demo lint clean
 
 help:
 	@echo "make demo        install, then watch a fleet of agents run into its budgets (one minute)"
 	@echo "make test        install, then all tests but the full crash test"
 	@echo "make test-crash  install, then the full crash test"
+	@echo "make bench       install, then all benchmarks; keeps the results in bench/RESULTS.md"
 	@echo "make lint        ruff, mypy, import-linter"
 	@echo "make install     .venv with everything; quick when nothing has changed"
 	@echo "make clean       remove .venv, caches and builds; the data in .outlay stays"
@@ -31,6 +32,10 @@ test: install
 
 test-crash: install
 	$(BIN)/pytest -m crash -s
+
+bench: install
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m bench --results bench/RESULTS.md
 
 demo: install
 	$(BIN)/outlay demo
