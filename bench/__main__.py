@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from rich.console import Console
 from bench.plan import Plan
 from bench.report import Report, Result
 from bench.results import print_result, write_results
+from streams.logs import configure_logging
 
 BENCHES = ("throughput", "cardinality", "recovery", "latency", "check", "emit", "history")
 
@@ -28,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit code."""
     options = _parse(arguments)
     console = Console(stderr=True, highlight=False)
+    configure_logging("warning")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it cries over topics just made
     results = []
     with tempfile.TemporaryDirectory(
         prefix="outlay-bench-", ignore_cleanup_errors=True

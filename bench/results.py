@@ -68,7 +68,7 @@ def _section(result: Result) -> str:
 
 def _rows(result: Result) -> list[tuple[str, str, str]]:
     rows = [(name, show(value), "") for name, value in result.results.items()]
-    rows += [(name, f"{show(value)}×", "") for name, value in result.ratios.items()]
+    rows += [(name, f"{show(value)} x", "") for name, value in result.ratios.items()]
     rows += [
         (goal.name, show(goal.value), f"{goal.goal}: {'met' if goal.met else '**missed**'}")
         for goal in result.goals

@@ -1,0 +1,59 @@
+"""Reader: how fast aiokafka alone reads a usage topic and msgspec decodes it, keeping nothing.
+
+`python -m bench.reader SERVERS TOPIC RECORDS` prints the records per second and the CPU seconds
+that it took; it is the limit of any consumer that is built on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from outlay.usage import UsageRecord
+
+FETCH_BYTES = 4 * 1_048_576
+TIMEOUT_S = 300.0
+
+
+async def read(servers: str, topic: str, records: int) -> dict[str, float]:
+    """Read and decode a topic that holds so many records; what it took."""
+    one = msgspec.json.Decoder(UsageRecord).decode
+    many: Callable[[bytes], list[UsageRecord]] = msgspec.json.Decoder(list[UsageRecord]).decode
+    async with AIOKafkaConsumer(
+        bootstrap_servers=servers,
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=FETCH_BYTES,
+        check_crcs=False,
+    ) as client:
+        await client._client.set_topics([topic])
+        partitions: list[Any] = [
+            TopicPartition(topic, p) for p in sorted(client.partitions_for_topic(topic))
+        ]
+        client.assign(partitions)
+        await client.seek_to_beginning(*partitions)
+        seen = tokens = 0
+        started, cpu = time.perf_counter(), time.process_time()
+        async with asyncio.timeout(TIMEOUT_S):
+            while seen < records:
+                for messages in (await client.getmany(timeout_ms=1_000)).values():
+                    for message in messages:
+                        value = message.value
+                        if value[0] == 91:  # [
+                            found = many(value)
+                            seen += len(found)
+                        else:
+                            tokens += one(value).input_tokens
+                            seen += 1
+        elapsed = time.perf_counter() - started
+        return {"records_per_s": seen / elapsed, "cpu_s": time.process_time() - cpu}
+
+
+if __name__ == "__main__":
+    result = asyncio.run(read(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    print(msgspec.json.encode(result).decode())
