@@ -17,6 +17,10 @@ from outlay.scope import ID_LENGTH_MAX
 METADATA_BYTES_MAX = 16_384
 """The largest `metadata` of a record, in bytes of JSON."""
 
+METADATA_NESTING_MAX = NESTING_MAX - 2
+"""How deep `metadata` may nest: it stands in a record, which may stand in an array. Deeper, it would
+take a whole message of others with it."""
+
 TOKENS_MAX = 10**12
 """The largest token count of a record, in magnitude."""
 
@@ -177,8 +181,8 @@ def _metadata_reason(raw: bytes) -> str | None:
         return "metadata must be an object"
     if len(raw) > METADATA_BYTES_MAX:
         return f"metadata is over {METADATA_BYTES_MAX} bytes"
-    if depth_exceeds(raw, NESTING_MAX):
-        return f"metadata nests deeper than {NESTING_MAX} levels"
+    if depth_exceeds(raw, METADATA_NESTING_MAX):
+        return f"metadata nests deeper than {METADATA_NESTING_MAX} levels"
     return None
 
 
