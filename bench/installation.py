@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 from bench import kafka
 from bench.usage import Sample, Sums
+from bench.workers import POLL_INTERVAL_S, Workers
 from outlay.decision import decode_watermark
 from outlay.embedded import Broker
-from outlay.stack import Stack, Worker
+from outlay.stack import Stack
+from outlay.stack.readiness import WorkersReady
 from schemas.settings import Settings
 from streams.stages import Changelogs
 from streams.topics import ensure_topics, topic_specs
 
 DONE_TIMEOUT_S = 900.0
-POLL_INTERVAL_S = 0.02
+WATCH_INTERVAL_S = 0.5
 
-_BEGAN = re.compile(r'^timestamp=(\S+) .*event="?began"?', re.MULTILINE)
 _numbers = itertools.count(1)
 
 
@@ -43,7 +41,6 @@ class Installation:
         self.directory = directory / self.name
         self.servers = broker.bootstrap_servers
         self.usage_ends: dict[int, int] = {}
-        self.workers: list[Worker] = []
         self._count = workers
         self._broker = broker
         self._given = dict(settings or {})
@@ -57,7 +54,7 @@ class Installation:
             self.directory / app_id,
             broker=self._broker,
             owns_broker=False,
-            workers=self._count,
+            workers=0,
             api=False,
             settings=names | self._given,
         )
@@ -65,7 +62,7 @@ class Installation:
             name.removeprefix("OUTLAY_").lower(): value for name, value in stack.settings.items()
         }
         self.settings = Settings(**fields)  # type: ignore[arg-type] # pydantic reads the texts
-        self.workers, self._log_dir = stack.workers, stack.log_dir
+        self.workers = Workers(self._count, stack.settings, stack.log_dir)
 
     def load(self, samples: Iterable[Sample], *, pack: int = 1) -> None:
         """Make the topics where they are absent, and put records into the usage topic."""
@@ -77,8 +74,12 @@ class Installation:
 
         asyncio.run(run())
 
-    def forget(self) -> None:
-        """Delete all topics but the usage topic: as if no worker had ever run."""
+    def forget(self, *, workers: int | None = None) -> None:
+        """Delete all topics but the usage topic: as if no worker had ever run.
+
+        There are as many workers as before from then on, or `workers`.
+        """
+        self._count = workers or self._count
 
         async def run() -> None:
             specs = topic_specs(self.settings)
@@ -90,15 +91,22 @@ class Installation:
 
         asyncio.run(run())
 
+    def delete(self) -> None:
+        """Delete all topics: what was measured is no longer needed."""
+
+        async def run() -> None:
+            async with kafka.admin(self.servers) as admin:
+                await admin.delete_topics([spec.name for spec in topic_specs(self.settings)])
+
+        asyncio.run(run())
+
+    # -- what the broker holds
+
     def totals(self) -> Sums:
         """What a worker that starts now would recover as totals."""
         changelog = Changelogs(self.settings.app_id).totals
-        newest = {
-            (message.partition, message.key): message.value
-            for message in asyncio.run(kafka.read(self.servers, changelog))
-        }
         sums: Sums = {}
-        for (_, key), value in newest.items():
+        for (_, key), value in asyncio.run(kafka.newest(self.servers, changelog)).items():
             parts = key.decode().split(" ")
             if len(parts) == 3 and value is not None:
                 held = sums.setdefault((parts[0], parts[1]), [0, 0, 0, 0])
@@ -106,68 +114,37 @@ class Installation:
                     held[i] += int(amount)
         return sums
 
-    # -- workers
+    def changelog_records(self) -> int:
+        """How many offsets a worker that starts now would read back, markers among them."""
 
-    def start(self) -> None:
-        """Start the workers."""
-        for worker in self.workers:
-            worker.start()
+        async def run() -> int:
+            names = Changelogs(self.settings.app_id)
+            topics = (names.partials, names.totals, names.budgets)
+            return sum([sum((await kafka.held(self.servers, t)).values()) for t in topics])
 
-    def stop(self) -> None:
-        """Stop them."""
-        for worker in self.workers:
-            worker.stop()
+        return asyncio.run(run())
 
-    def cpu_s(self) -> list[float]:
-        """How much processor time each worker has taken, in seconds."""
-        times = [psutil.Process(worker.pid).cpu_times() for worker in self.workers]
-        return [each.user + each.system for each in times]
-
-    def rss_bytes(self) -> list[int]:
-        """How much memory each worker holds."""
-        return [psutil.Process(worker.pid).memory_info().rss for worker in self.workers]
-
-    def log(self, worker: Worker) -> str:
-        """What a worker has said."""
-        path = self._log_dir / f"{worker.name}.log"
-        return path.read_text() if path.exists() else ""
-
-    def began_s(self) -> float:
-        """When the first partition of the workers' last start began to count; waits for it."""
-
-        def times() -> list[str]:
-            return [at for worker in self.workers for at in _BEGAN.findall(self.log(worker))]
-
-        self.wait("a worker begins", lambda: bool(times()))
-        return min(datetime.fromisoformat(at).timestamp() for at in times())
-
-    def wait(self, what: str, ready: Callable[[], bool], timeout_s: float = DONE_TIMEOUT_S) -> None:
-        """Poll until something is so.
-
-        Raises:
-            RuntimeError: not within the time, or a worker has ended; with the end of its log.
-        """
-        deadline = time.monotonic() + timeout_s
-        while not ready():
-            self._check_workers()
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"not within {timeout_s:.0f} s: {what}{self._tails()}")
-            time.sleep(POLL_INTERVAL_S)
+    # -- waiting
 
     def wait_done(self, timeout_s: float = DONE_TIMEOUT_S) -> float:
         """Wait until all usage is durable and decided; returns when it was (`time.time()`).
 
         Durable: the usage offsets are committed, with the changelog before them. Decided: the
         watermark of each decisions partition covers it, and with it the totals' changelog.
+
+        Raises:
+            RuntimeError: not within the time, or a worker has ended; with the end of its log.
         """
 
         async def run() -> float:
             async with asyncio.timeout(timeout_s):
                 watch = asyncio.create_task(self._watch_workers())
                 done = asyncio.gather(self._committed(), self._decided())
-                await asyncio.wait([watch, done], return_when=asyncio.FIRST_COMPLETED)
+                both: list[asyncio.Future[Any]] = [watch, done]
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if not done.done():
                     done.cancel()
+                    await asyncio.gather(done, return_exceptions=True)
                     watch.result()
                 watch.cancel()
                 return max(await done)
@@ -175,7 +152,21 @@ class Installation:
         try:
             return asyncio.run(run())
         except TimeoutError:
-            raise RuntimeError(f"not done within {timeout_s:.0f} s{self._tails()}") from None
+            tails = self.workers.tails()
+            raise RuntimeError(f"not done within {timeout_s:.0f} s{tails}") from None
+
+    def wait_ready(self, timeout_s: float = DONE_TIMEOUT_S) -> float:
+        """Wait until the workers that were started decide on every partition; when they did.
+
+        As `outlay.stack` sees it: a watermark of theirs is on each partition of the decisions.
+        """
+        since = max(worker.started_at for worker in self.workers if worker.started_at)
+        ready = WorkersReady(self.servers, self.settings.topics, since)
+        try:
+            self.workers.wait("the workers are ready", ready.poll, timeout_s)
+            return time.time()
+        finally:
+            ready.close()
 
     async def _committed(self) -> float:
         topic = self.settings.topics.usage
@@ -206,13 +197,5 @@ class Installation:
 
     async def _watch_workers(self) -> None:
         while True:
-            self._check_workers()
-            await asyncio.sleep(0.5)
-
-    def _check_workers(self) -> None:
-        for worker in self.workers:
-            if worker.wanted and not worker.running:
-                raise RuntimeError(f"{worker.name} has ended{self._tails()}")
-
-    def _tails(self) -> str:
-        return "".join(f"\n{w.name}: {self.log(w)[-2_000:]}" for w in self.workers)
+            self.workers.check()
+            await asyncio.sleep(WATCH_INTERVAL_S)

@@ -1,4 +1,4 @@
-"""Kafka: what the benchmarks put into topics, and what they read back, past the code they measure."""
+"""Kafka: what the benchmarks put into topics and read back, past the code that they measure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 from bench.usage import Sample
 
@@ -16,8 +17,10 @@ BATCH_BYTES = 16_384
 """How large the producer's batches of single records are, in bytes: Kafka's own default."""
 
 PACKED_BATCH_BYTES = 900_000
+FETCH_BYTES = 4 * 1_048_576
 IN_FLIGHT_MAX = 64
 READ_TIMEOUT_S = 300.0
+LEADERS_INTERVAL_S = 0.1
 
 
 @asynccontextmanager
@@ -35,11 +38,25 @@ async def admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
 async def consumer(servers: str, topic: str) -> AsyncIterator[tuple[Any, list[TopicPartition]]]:
     """A consumer without a group, and the partitions of a topic; nothing is assigned yet."""
     async with AIOKafkaConsumer(
-        bootstrap_servers=servers, enable_auto_commit=False, max_poll_records=None
+        bootstrap_servers=servers,
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=FETCH_BYTES,
+        check_crcs=False,
     ) as client:
         await client._client.set_topics([topic])
         found = sorted(client.partitions_for_topic(topic) or ())
         yield client, [TopicPartition(topic, partition) for partition in found]
+
+
+async def make_topic(servers: str, topic: str, partitions: int) -> None:
+    """Make a topic that is none of ours, and wait until it has leaders."""
+    async with admin(servers) as client, asyncio.timeout(READ_TIMEOUT_S):
+        await client.create_topics([NewTopic(topic, partitions, 1)])
+        while True:
+            found = (await client.describe_topics([topic]))[0]
+            if sum(p["leader"] >= 0 for p in found["partitions"]) == partitions:
+                return
+            await asyncio.sleep(LEADERS_INTERVAL_S)
 
 
 async def load(servers: str, topic: str, samples: Iterable[Sample], *, pack: int = 1) -> None:
@@ -88,20 +105,34 @@ async def ends(servers: str, topic: str) -> dict[int, int]:
         return {tp.partition: end for tp, end in found.items()}
 
 
-async def read(servers: str, topic: str) -> list[Any]:
-    """Every message that a topic holds, in order by partition."""
+async def held(servers: str, topic: str) -> dict[int, int]:
+    """How many offsets of each partition of a topic the broker holds, markers among them."""
+    async with consumer(servers, topic) as (client, partitions):
+        starts: Mapping[TopicPartition, int] = await client.beginning_offsets(partitions)
+        found: Mapping[TopicPartition, int] = await client.end_offsets(partitions)
+        return {tp.partition: end - starts[tp] for tp, end in found.items()}
+
+
+async def newest(servers: str, topic: str) -> dict[tuple[int, bytes], bytes | None]:
+    """The newest value of each key that a topic holds, by partition and key."""
+    found: dict[tuple[int, bytes], bytes | None] = {}
     async with consumer(servers, topic) as (client, partitions), asyncio.timeout(READ_TIMEOUT_S):
         until = await client.end_offsets(partitions)
         client.assign(partitions)
         await client.seek_to_beginning(*partitions)
-        messages: list[Any] = []
         for tp, end in until.items():
             while await client.position(tp) < end:
-                messages += (await client.getmany(tp, timeout_ms=200)).get(tp, [])
-        return messages
+                for message in (await client.getmany(tp, timeout_ms=200)).get(tp, []):
+                    found[tp.partition, message.key] = message.value
+    return found
 
 
 async def committed(client: AIOKafkaAdminClient, group_id: str, topic: str) -> dict[int, int]:
-    """What a group has committed of a topic."""
-    offsets = await client.list_consumer_group_offsets(group_id)
+    """What a group has committed of a topic; nothing while the broker looks for the group."""
+    try:
+        offsets = await client.list_consumer_group_offsets(group_id)
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        return {}
     return {tp.partition: at.offset for tp, at in offsets.items() if tp.topic == topic}

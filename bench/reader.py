@@ -1,7 +1,8 @@
 """Reader: how fast aiokafka alone reads a usage topic and msgspec decodes it, keeping nothing.
 
-`python -m bench.reader SERVERS TOPIC RECORDS` prints the records per second and the CPU seconds
-that it took; it is the limit of any consumer that is built on both.
+It is the limit of any consumer that is built on both.
+
+`python -m bench.reader SERVERS TOPIC RECORDS` prints a `Peer` as JSON.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from bench.peer import Peer, say
 from outlay.usage import UsageRecord
 
 FETCH_BYTES = 4 * 1_048_576
 TIMEOUT_S = 300.0
 
 
-async def read(servers: str, topic: str, records: int) -> dict[str, float]:
+async def read(servers: str, topic: str, records: int) -> Peer:
     """Read and decode a topic that holds so many records; what it took."""
     one = msgspec.json.Decoder(UsageRecord).decode
     many: Callable[[bytes], list[UsageRecord]] = msgspec.json.Decoder(list[UsageRecord]).decode
@@ -50,10 +52,8 @@ async def read(servers: str, topic: str, records: int) -> dict[str, float]:
                         else:
                             tokens += one(value).input_tokens
                             seen += 1
-        elapsed = time.perf_counter() - started
-        return {"records_per_s": seen / elapsed, "cpu_s": time.process_time() - cpu}
+        return Peer(seen, time.perf_counter() - started, time.process_time() - cpu)
 
 
 if __name__ == "__main__":
-    result = asyncio.run(read(sys.argv[1], sys.argv[2], int(sys.argv[3])))
-    print(msgspec.json.encode(result).decode())
+    say(asyncio.run(read(sys.argv[1], sys.argv[2], int(sys.argv[3]))))

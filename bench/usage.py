@@ -17,6 +17,9 @@ from outlay.trace import Trace
 
 ORGANIZATION = "acme"
 PARTITIONS = 4
+DIFFERENCES_MAX = 3
+"""How many scopes and windows that differ are named."""
+
 TEAMS = 100
 USERS = 1_000
 
@@ -113,35 +116,79 @@ class Usage:
     def sums(self) -> Sums:
         """What the records taken so far come to, counted from the numbers they were made of."""
         day = self._at.date().isoformat()
-        sums: Sums = defaultdict(lambda: [0, 0, 0, 0])
+        sums: Sums = {}
+        users: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         for agent, amounts in self._sums.items():
-            user, team = _user(agent), _team(agent)
-            organization = f"organization:{ORGANIZATION}"
-            for scope in (
-                organization,
-                f"{organization}/team:{team}",
-                f"{organization}/user:{user}",
-                f"{organization}/team:{team}/user:{user}",
-                f"{organization}/agent:agent-{agent:07d}",
-            ):
+            _add(users[agent % USERS], amounts)
+            for window in (day, day[:7]):
+                sums[_agent_scope(agent), window] = amounts.copy()
+        for user, amounts in users.items():
+            for scope in _shared_scopes(user):
                 for window in (day, day[:7]):
-                    held = sums[scope, window]
-                    for i, amount in enumerate(amounts):
-                        held[i] += amount
-        return dict(sums)
+                    _add(sums.setdefault((scope, window), [0, 0, 0, 0]), amounts)
+        return sums
+
+    @property
+    def scopes(self) -> int:
+        """How many scopes the records taken so far are of."""
+        users = {agent % USERS for agent in self._sums}
+        return len(self._sums) + len({s for user in users for s in _shared_scopes(user)})
+
+    @property
+    def rows(self) -> int:
+        """How many rows a state table has for them: a (scope, window) has one per partition."""
+        users = {(agent % USERS, self._partitions[agent]) for agent in self._sums}
+        shared = {(s, partition) for user, partition in users for s in _shared_scopes(user)}
+        return 2 * (len(self._sums) + len(shared))  # a day and a month
 
     def _head(self, agent: int) -> bytes:
         return (
             f'"organization_id":"{ORGANIZATION}","agent_id":"agent-{agent:07d}",'
-            f'"team_id":"{_team(agent)}","user_id":"{_user(agent)}"'
+            f'"team_id":"{team_of(agent)}","user_id":"{user_of(agent)}"'
         ).encode()
 
 
-def _user(agent: int) -> str:
+def add_sums(sums: Sums, more: Sums) -> None:
+    """Add to sums what others come to."""
+    for key, amounts in more.items():
+        _add(sums.setdefault(key, [0, 0, 0, 0]), amounts)
+
+
+def _add(held: list[int], amounts: list[int]) -> None:
+    for i, amount in enumerate(amounts):
+        held[i] += amount
+
+
+def differences(found: Sums, expected: Sums) -> dict[tuple[str, str], tuple[object, object]]:
+    """Some of what is not the same in both, each as (found, expected); empty when all is."""
+    if found == expected:
+        return {}
+    keys = [key for key in found | expected if found.get(key) != expected.get(key)]
+    return {key: (found.get(key), expected.get(key)) for key in keys[:DIFFERENCES_MAX]}
+
+
+def _agent_scope(agent: int) -> str:
+    return f"organization:{ORGANIZATION}/agent:agent-{agent:07d}"
+
+
+def _shared_scopes(agent: int) -> tuple[str, ...]:
+    """Those that all agents of a user share."""
+    organization, user, team = f"organization:{ORGANIZATION}", user_of(agent), team_of(agent)
+    return (
+        organization,
+        f"{organization}/team:{team}",
+        f"{organization}/user:{user}",
+        f"{organization}/team:{team}/user:{user}",
+    )
+
+
+def user_of(agent: int) -> str:
+    """Whose agent it is, by its number."""
     return f"user-{agent % USERS:04d}"
 
 
-def _team(agent: int) -> str:
+def team_of(agent: int) -> str:
+    """The team of its user."""
     return f"team-{agent % USERS % TEAMS:03d}"
 
 

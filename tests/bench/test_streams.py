@@ -1,0 +1,126 @@
+"""The benchmarks of the streams run, and notice when what they measured is wrong; never how fast.
+
+They are as small as they can be: what they find says nothing.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from bench import cardinality, latency, recovery, throughput
+from bench.installation import Installation
+from bench.plan import Plan
+from bench.report import Report, Result
+from bench.usage import Usage, differences
+from outlay.embedded import Broker
+from streams.stages import Changelogs
+
+Bench = Callable[[Plan, Report], None]
+
+
+@pytest.fixture
+def plan(kafka: Broker, tmp_path: Path) -> Plan:
+    """The smallest, on the session's broker."""
+    if not kafka.transactions:
+        pytest.skip(f"{kafka.name} has no transactions: nothing here is durable")
+    plan = Plan(tmp_path, rounds=1, smoke=True)
+    plan.__dict__["broker"] = kafka
+    return plan
+
+
+def measured(bench: Bench, plan: Plan) -> Result:
+    report = Report("smoke", plan.rounds, plan.say)
+    bench(plan, report)
+    return report.result()
+
+
+def test_throughput(plan: Plan) -> None:
+    result = measured(throughput.run, plan)
+    assert result.correct, result.wrong
+    assert result.results.keys() >= {
+        "outlay_single_records_per_s",
+        "outlay_packed_records_per_s",
+        "outlay_packed_cpu_s_per_million",
+        "limit_single_records_per_s",
+        "limit_packed_records_per_s",
+    }
+    assert result.ratios.keys() == {"single: outlay / limit", "packed: outlay / limit"}
+    assert [goal.name for goal in result.goals] == [
+        "single, of its limit",
+        "packed, of its limit",
+        "packed, records/s",
+    ]
+
+
+def test_cardinality(plan: Plan) -> None:
+    result = measured(cardinality.run, plan)
+    assert result.correct, result.wrong
+    assert result.results.keys() >= {
+        "agents_10_cpu_us_per_record",
+        "agents_500_wall_us_per_record",
+        "agents_500_counted_rss_mb",
+        "agents_500_restarted_rss_mb",
+        "restarted_bytes_per_row",
+        "restarted_bytes_per_scope_and_window",
+    }
+    assert len(result.goals) == 4
+
+
+def test_recovery(plan: Plan) -> None:
+    result = measured(recovery.run, plan)
+    assert result.correct, result.wrong
+    assert result.results.keys() >= {"ready_s", "recovery_s", "changelog_records_per_s"}
+    assert result.results["changelog_records"] >= 4 * recovery.SMOKE_AGENTS
+    assert [goal.name for goal in result.goals] == ["changelog records/s", "ready in s"]
+
+
+def test_latency(plan: Plan) -> None:
+    result = measured(latency.run, plan)
+    assert result.correct, result.wrong
+    rate = latency.SMOKE_RATE_PER_S
+    assert result.results.keys() >= {
+        "hop_p50_ms",
+        f"at_{rate}_p50_ms",
+        f"at_{rate}_p99_ms",
+        f"at_{rate}_reached_per_s",
+    }
+    assert len(result.goals) == 2
+
+
+def test_totals_are_what_the_changelog_says_last_and_a_wrong_one_is_noticed(plan: Plan) -> None:
+    installation, usage = Installation(plan.broker, plan.directory), Usage(20)
+    installation.load(usage.take(100), pack=10)
+    rows = [
+        (f"{scope} {window} {part}", (amounts[0] - 1, *amounts[1:]) if part else (1, 0, 0, 0))
+        for (scope, window), amounts in usage.sums.items()
+        for part in (0, 1)  # two usage partitions, which add up
+    ]
+    write_totals(installation, [(key, (0, 9, 0, 0)) for key, _ in rows])  # later ones count
+    write_totals(installation, rows)
+    assert differences(installation.totals(), usage.sums) == {}
+
+    key, (cost_nano, *others) = rows[-1]
+    write_totals(installation, [(key, (cost_nano - 1, *others))])
+    report = Report("smoke", 1, plan.say)
+    report.expect("totals that differ", differences(installation.totals(), usage.sums), {})
+    assert not report.result().correct
+    assert key.split(" ")[0] in report.result().wrong[0]
+    installation.delete()
+
+
+def write_totals(installation: Installation, rows: list[tuple[str, tuple[int, ...]]]) -> None:
+    """Write rows of the totals' changelog, as a worker does."""
+
+    async def run() -> None:
+        topic = Changelogs(installation.settings.app_id).totals
+        async with AIOKafkaProducer(bootstrap_servers=installation.servers) as producer:
+            for key, amounts in rows:
+                value = json.dumps([0, *amounts]).encode()
+                await producer.send(topic, value, key.encode(), partition=0)
+            await producer.flush()
+
+    asyncio.run(run())
