@@ -24,6 +24,7 @@ from outlay.decision import (
 from outlay.window import window_names
 from streams.batch import is_due
 from streams.budgets import NO_BUDGET, Answer, Budgets
+from streams.flush import Message
 from streams.totals import Totals
 
 CLOCK_SKEW_S = 300.0
@@ -49,10 +50,9 @@ class Decisions:
         self._watermark: dict[int, int] | None = None
         self._day = 0
 
-    def moved(self, scope: str) -> None:
-        """A total or the budget of a scope may have changed."""
-        if scope in self._budgets.states:
-            self._moved.add(scope)
+    def moved(self, scopes: set[str]) -> None:
+        """The totals or the budgets of some scopes may have changed."""
+        self._moved |= self._budgets.states.keys() & scopes
 
     def answered(self, scope: str, answer: Answer) -> None:
         """A request was answered: whoever asked waits for it."""
@@ -63,7 +63,7 @@ class Decisions:
         """Whether a decision that moved is not published yet."""
         return bool(self._moved)
 
-    def publish(self, now_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
+    def publish(self, now_ms: int) -> Iterator[Message]:
         """The messages for the decisions topic now, in their order; they count as published."""
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         if now.toordinal() != self._day:  # a day began, or the ownership did
@@ -80,9 +80,7 @@ class Decisions:
         if not self._moved:
             yield from self._publish_watermark(now, now_ms)
 
-    def _publish_scope(
-        self, scope: str, now: datetime, due: bool
-    ) -> Iterator[tuple[bytes, bytes | None]]:
+    def _publish_scope(self, scope: str, now: datetime, due: bool) -> Iterator[Message]:
         state = self._budgets.states.get(scope, NO_BUDGET)  # a deleted one may be forgotten by now
         if state.budget is None:
             self._moved.discard(scope)
@@ -109,7 +107,7 @@ class Decisions:
             windows={
                 name: window_usage(*total)
                 for name in _windows(now)
-                if (total := self._totals.total((scope, name))) is not None
+                if (total := self._totals.total(scope, name)) is not None
             },
             request_id=state.request_id,
             published_at=now,
@@ -117,12 +115,10 @@ class Decisions:
         yield scope.encode(), encode(decision)
 
     def _amounts(self, scope: str, window: str) -> Amounts:
-        total = self._totals.total((scope, window))
+        total = self._totals.total(scope, window)
         return NOTHING if total is None else total[0]
 
-    def _publish_watermark(
-        self, now: datetime, now_ms: int
-    ) -> Iterator[tuple[bytes, bytes | None]]:
+    def _publish_watermark(self, now: datetime, now_ms: int) -> Iterator[Message]:
         progress = self._totals.progress
         due = is_due(now_ms, self._watermark_at_ms, WATERMARK_INTERVAL_MS)
         if self._watermark == progress and not due:

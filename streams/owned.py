@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import structlog
 
 from streams import metrics
-from streams.batch import Batch, unseen
+from streams.batch import Batch, SourceRecord, unseen
 from streams.counts import Count
 from streams.flush import Flush
 from streams.writer import Fenced, Writer
@@ -29,7 +29,7 @@ class OwnershipError(Exception):
 class State(Protocol):
     """The state of one owned partition of a stage; see `partials` and `totals_state`."""
 
-    def load(self, changelog: str, key: bytes, value: bytes | None) -> None: ...
+    def load(self, changelog: str, records: Sequence[SourceRecord]) -> None: ...
     def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None: ...
     def apply(self, batch: Batch) -> Batch | None: ...
     def flush(self, now_ms: int) -> Flush | None: ...
@@ -98,9 +98,7 @@ class Owned:
         Raises:
             GapError: records before it are missing.
         """
-        for record in unseen(batch, self.loaded[batch.topic]):
-            assert record.key is not None, "a changelog's records have keys"
-            self.state.load(batch.topic, record.key, record.value)
+        self.state.load(batch.topic, unseen(batch, self.loaded[batch.topic]))
         self.loaded[batch.topic] = max(self.loaded[batch.topic], batch.end)
 
     def check_loaded(self) -> None:
