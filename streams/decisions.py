@@ -1,6 +1,7 @@
 """Decisions: which budgets' states are published, and how far the published ones reach.
 
-A state that changed is published at once, numbers that moved once per refresh. A watermark says
+A state that changed is published at once, and so are numbers that moved while they are few; many
+are once per refresh. A watermark says
 how far in each usage partition the published decisions reach, so it never passes a decision that
 has moved and waits. After a take-over nothing is published before everything has been read that
 was there by then, so that no decision steps back; then every budget's decision is, once.
@@ -30,6 +31,10 @@ from streams.totals import Totals
 CLOCK_SKEW_S = 300.0
 """How long the last window is still published after its end, for readers whose clocks lag."""
 
+AT_ONCE_MAX = 1_000
+"""How many decisions whose numbers moved are published with every flush; more wait for a refresh:
+each gateway reads each of them."""
+
 WATERMARK_INTERVAL_MS = 1_000
 """How often the watermark is published at least, in milliseconds."""
 
@@ -37,10 +42,18 @@ WATERMARK_INTERVAL_MS = 1_000
 class Decisions:
     """What of one totals partition is to be published, and when."""
 
-    def __init__(self, totals: Totals, budgets: Budgets, *, refresh_ms: int) -> None:
+    def __init__(
+        self,
+        totals: Totals,
+        budgets: Budgets,
+        *,
+        refresh_ms: int,
+        at_once_max: int = AT_ONCE_MAX,
+    ) -> None:
         self._totals = totals
         self._budgets = budgets
         self._refresh_ms = refresh_ms
+        self._at_once_max = at_once_max
         self._moved: set[str] = set()
         self._outcomes: list[tuple[str, Answer]] = []
         self._published: dict[str, tuple[State | None, int]] = {}
@@ -72,6 +85,7 @@ class Decisions:
         due = is_due(now_ms, self._refreshed_at_ms, self._refresh_ms)
         if due:
             self._refreshed_at_ms = now_ms
+        due = due or len(self._moved) <= self._at_once_max
         for scope in list(self._moved):
             yield from self._publish_scope(scope, now, due)
         for scope, answer in self._outcomes:

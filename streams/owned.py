@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from streams import metrics
+from streams import metrics, pacing
 from streams.batch import Batch, SourceRecord, unseen
 from streams.counts import Count
 from streams.flush import Flush
@@ -54,6 +54,10 @@ class Stage(Protocol):
         """The topics that it reads; all have as many partitions as its changelogs."""
 
     @property
+    def comes_in_bursts(self) -> bool:
+        """Whether what it reads comes at the ticks of another stage (see `pacing`)."""
+
+    @property
     def changelogs(self) -> tuple[str, ...]: ...
     def new_state(self, partition: int) -> State: ...
     def new_writer(self, partition: int) -> Writer: ...
@@ -75,6 +79,8 @@ class Owned:
         self._interval_s = interval_s
         self._flushing = asyncio.Lock()
         self._room = asyncio.Event()
+        self._full = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._closed = False
         self._whole = True
@@ -116,8 +122,10 @@ class Owned:
         while rest is not None and not self._closed:
             with self._all_or_nothing():
                 rest = self.state.apply(rest)
+            self._arrived.set()
             while self.state.is_full and not self._closed:
                 self._room.clear()
+                self._full.set()
                 await self._room.wait()
 
     @contextmanager
@@ -135,8 +143,7 @@ class Owned:
             while not self._closed:
                 started = time.monotonic()
                 await self.flush()
-                pause = self._interval_s - (time.monotonic() - started)
-                await asyncio.sleep(max(pause, 0.001))
+                await self._pause(time.monotonic() - started)
         except asyncio.CancelledError as error:
             if self._closed:
                 raise
@@ -149,6 +156,16 @@ class Owned:
             if not self._closed:
                 await fail(error)
 
+    async def _pause(self, took_s: float) -> None:
+        """Wait until the next flush is due; what fills the state makes it due at once."""
+        if self.stage.comes_in_bursts:
+            await _wait(self._arrived, self._interval_s)
+            self._arrived.clear()
+            await _wait(self._full, pacing.gather_s(self._interval_s, took_s))
+        else:
+            now_s = time.time()
+            await _wait(self._full, pacing.until_tick_s(self._interval_s, took_s, now_s))
+
     def _say_fenced(self, error: Fenced) -> None:
         log.warning("a write was refused", partition=str(self), error=str(error))
 
@@ -157,6 +174,7 @@ class Owned:
         async with self._flushing:
             if not self._whole:
                 return
+            self._full.clear()
             with self._all_or_nothing():
                 flush = self.state.flush(time.time_ns() // 1_000_000)
             if flush is not None:
@@ -185,3 +203,12 @@ class Owned:
 
     def __str__(self) -> str:
         return f"{self.stage.name}-{self.partition}"
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for an event, but no longer."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -17,7 +17,7 @@ from streams import messages
 from streams.batch import Batch, SourceRecord, unseen
 from streams.budgets import Budgets, RequestError
 from streams.counts import Count
-from streams.decisions import Decisions
+from streams.decisions import AT_ONCE_MAX, Decisions
 from streams.flush import Flush, Outgoing, Unit, apart, cut
 from streams.totals import Totals
 
@@ -43,11 +43,14 @@ class TotalsState:
         budgets_changelog: str,
         partition_of: Callable[[str], int],
         refresh_ms: int,
+        at_once_max: int = AT_ONCE_MAX,
     ) -> None:
         self.partition = partition
         self.totals = Totals()
         self.budgets = Budgets(partition, partition_of)
-        self.decisions = Decisions(self.totals, self.budgets, refresh_ms=refresh_ms)
+        self.decisions = Decisions(
+            self.totals, self.budgets, refresh_ms=refresh_ms, at_once_max=at_once_max
+        )
         self.positions: dict[str, int] = {}
         """The next offset to apply, by source topic."""
         self._counts: Counter[Count] = Counter()

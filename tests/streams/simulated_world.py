@@ -140,14 +140,16 @@ class Worker:
 class World:
     """Two or three workers, one broker, and what the log says."""
 
-    def __init__(self, rules: Rules = Rules(), refresh_ms: int = 1_000) -> None:
+    def __init__(
+        self, rules: Rules = Rules(), refresh_ms: int = 1_000, at_once_max: int = 0
+    ) -> None:
         self.rules = rules
         self.broker = SimulatedBroker()
         self.now = START
         self.pauses_ms: tuple[int, ...] = (1, 100, 400, 1_200)
         self.stages: list[Stage] = [
             PartialsStage(TOPICS, CHANGELOGS, Q, _no_writer),
-            TotalsStage(TOPICS, CHANGELOGS, Q, refresh_ms, _no_writer),
+            TotalsStage(TOPICS, CHANGELOGS, Q, refresh_ms, _no_writer, at_once_max),
         ]
         self.workers = [Worker(), Worker(), Worker()]
         self.violations: list[str] = []

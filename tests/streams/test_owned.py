@@ -48,6 +48,7 @@ class OneStage:
     """A stage of one partition, on a given writer."""
 
     name, sources, changelogs = "partials", (USAGE,), ("changelog",)
+    comes_in_bursts = False
 
     def __init__(self, writer: FailingWriter) -> None:
         self._writer = writer
