@@ -114,7 +114,12 @@ def wide_scope_keys(
 
 def agent_key(organization_id: str, agent_id: str) -> str:
     """The key of an agent's scope."""
-    return f"organization:{_quote(organization_id)}/agent:{_quote(agent_id)}"
+    return _agent_prefix(organization_id) + _quote(agent_id)
+
+
+@lru_cache(maxsize=SCOPE_KEYS_CACHE_MAX)
+def _agent_prefix(organization_id: str) -> str:
+    return f"organization:{_quote(organization_id)}/agent:"
 
 
 def _quote(value: str) -> str:

@@ -35,10 +35,6 @@ class _Sum:
         self.user_id = None if record.user_id is None else intern(record.user_id)
         self.cost_nano = self.executions = self.input_tokens = self.output_tokens = 0
 
-    @property
-    def amounts(self) -> Amounts:
-        return [self.cost_nano, self.executions, self.input_tokens, self.output_tokens]
-
 
 class Sums:
     """The usage of some messages."""
@@ -127,9 +123,13 @@ def _add_agent(
     agent_id: str,
     held: _Sum,
 ) -> None:
-    amounts = held.amounts
+    amounts = [held.cost_nano, held.executions, held.input_tokens, held.output_tokens]
     _add(wide, (held.organization_id, held.team_id, held.user_id), amounts)
-    _add(scopes, agent_key(held.organization_id, agent_id), amounts)
+    key = agent_key(held.organization_id, agent_id)
+    if key in scopes:
+        _add(scopes, key, amounts)
+    else:
+        scopes[key] = amounts  # nobody else has it
 
 
 def _add(sums: dict[_K, Amounts], key: _K, amounts: Amounts) -> None:
