@@ -6,6 +6,7 @@ Everything here runs on the background loop, except where a method says otherwis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable
@@ -15,12 +16,12 @@ from typing import NamedTuple, Protocol
 from outlay.background import cancelled
 from outlay.connecting import START_TIMEOUT_S, Pauses
 from outlay.counting import QuietLog
-from outlay.packing import Lane, Pack, Packer
+from outlay.packing import Bundle, Lane, Pack, Packer
 from outlay.sending import Sender, SenderFactory
 from outlay.stamping import Item, Stamper
-from outlay.usage import UsageRecord
+from outlay.usage import UsageRecord, decode_records
 
-CHUNK_RECORDS_MAX = 250
+CHUNK_RECORDS_MAX = 500
 """How many records are encoded in one go before others on the loop have their turn."""
 
 PACKS_PER_CONNECTION_MAX = 1_000_000_000
@@ -97,9 +98,8 @@ class Delivery:
         self._linger_s = linger_s
         self._in_flight_max = in_flight_max
         self._on_delivered = on_delivered
-        self._packer = Packer(
-            pack_records_max, pack_bytes_max, keep_records=on_delivered is not None
-        )
+        self._packer = Packer(pack_records_max, pack_bytes_max)
+        self._stamped: deque[Bundle] = deque()  # what the packs had no room for yet
         self._taken = 0
         self._packs_left = PACKS_PER_CONNECTION_MAX
         self._flushes: list[_Flush] = []
@@ -165,30 +165,50 @@ class Delivery:
 
     # -- taking and packing
 
-    def _take(self) -> int:
-        """Move some of the queue into packs; how many."""
+    def _take(self) -> bool:
+        """Move some of the queue into packs; whether there was any, and room for it."""
         assert self._sender is not None
         partitions = self._sender.partitions
         if partitions == 0:
             self._broken = True
-            return 0
+            return False
+        if self._packer.closed >= self._in_flight_max:
+            return False
         taken = 0
-        now_s = asyncio.get_running_loop().time()
-        while taken < CHUNK_RECORDS_MAX and self._packer.closed < self._in_flight_max:
-            try:
-                item = self.queue.popleft()
-            except IndexError:
-                break
-            taken += 1
-            try:
-                self._packer.add(*self._stamper.stamp(item), partitions, now_s)
-            except Exception as error:
-                self._count(invalid=1)
-                self._log_invalid.warning("a usage record is invalid and is not sent: %s", error)
-        self._taken += taken
+        if not self._stamped:
+            items = self._pop_chunk()
+            taken = len(items)
+            self._taken += taken
+            self._stamped.extend(self._stamper.stamp(items, partitions, self._count_invalid))
+        packed = self._pack()
         self._update_room()
         self._advance_flushes()
-        return taken
+        return taken > 0 or packed
+
+    def _pop_chunk(self) -> list[Item]:
+        items: list[Item] = []
+        with contextlib.suppress(IndexError):
+            while len(items) < CHUNK_RECORDS_MAX:
+                items.append(self.queue.popleft())
+        return items
+
+    def _count_invalid(self, error: Exception) -> None:
+        self._count(invalid=1)
+        self._log_invalid.warning("a usage record is invalid and is not sent: %s", error)
+
+    def _pack(self) -> bool:
+        """Put what is stamped into packs, as far as they have room; whether there was any."""
+        stamped, packer = self._stamped, self._packer
+        now_s = asyncio.get_running_loop().time()
+        packed = False
+        while stamped and packer.closed < self._in_flight_max:
+            bundle = stamped.popleft()
+            if packer.takes(bundle):
+                packer.add(bundle, now_s)
+                packed = True
+            else:
+                stamped.extendleft(reversed(bundle.halves()))
+        return packed
 
     # -- sending
 
@@ -237,7 +257,8 @@ class Delivery:
         if self._on_delivered is None:
             return
         try:
-            self._on_delivered(Delivered(pack.partition, offset, tuple(pack.records)))
+            records = tuple(decode_records(pack.value()))
+            self._on_delivered(Delivered(pack.partition, offset, records))
         except Exception:
             logger.exception("on_delivered failed")
 
@@ -283,7 +304,7 @@ class Delivery:
 
     def _advance_flushes(self) -> None:
         for flush in self._flushes:
-            if flush.last_number is None and self._taken >= flush.target:
+            if flush.last_number is None and self._taken >= flush.target and not self._stamped:
                 flush.last_number = self._packer.last_number
             if (
                 flush.last_number is not None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from outlay.budget import Amounts
 from outlay.closing import Closing
@@ -15,7 +15,7 @@ from outlay.counting import Counter
 from outlay.feed import READY_TIMEOUT_S, DecisionFeed
 from outlay.money import Money, to_nano
 from outlay.scope import SCOPE_KEYS_CACHE_MAX, Scope, scope_keys
-from outlay.standing import ALLOWED, CheckResult, Standing
+from outlay.standing import ALLOWED, UNLIMITED, CheckResult, Standing
 from outlay.topics import TopicNames
 from outlay.verdict import BLOCKED, SILENT, judge, judge_stale
 
@@ -70,7 +70,9 @@ class BudgetGateway(Closing):
         self._clock = clock
         self._monotonic = self.feed.monotonic
         self._blocks_not_ready = on_not_ready == "block"
+        self._today = (0.0, 0.0, 0)  # from when, until when, and the day's ordinal
         self._checks = Counter()
+        self._count_check = self._checks.up.__next__
         self._blocked = Counter()
 
     def check(
@@ -100,47 +102,74 @@ class BudgetGateway(Closing):
             )
         except TypeError as error:
             raise ValueError(str(error)) from None
-        asked = (cost_nano, executions, estimated_input_tokens, estimated_output_tokens)
-        for amount in asked:
-            if type(amount) is not int or amount < 0:
-                raise ValueError(f"an estimate must be a whole number, not negative: {amount!r}")
-        next(self._checks.up)
-        day = int(self._clock() // _DAY_S) + _EPOCH_DAY
-        result = self._check_plain(keys, day, asked)
+        # Written out, and not as a loop over a tuple, which would take a tenth of the call.
+        if not (
+            cost_nano >= 0
+            and type(executions) is int
+            and executions >= 0
+            and type(estimated_input_tokens) is int
+            and estimated_input_tokens >= 0
+            and type(estimated_output_tokens) is int
+            and estimated_output_tokens >= 0
+        ):
+            _refuse(cost_nano, executions, estimated_input_tokens, estimated_output_tokens)
+        self._count_check()
+        now_s = self._clock()
+        begins_s, ends_s, day = self._today
+        if not begins_s <= now_s < ends_s:
+            day = self._turn_to(now_s)
+        result = self._check_plain(
+            keys, day, cost_nano, executions, estimated_input_tokens, estimated_output_tokens
+        )
         if result is None:
-            result = self._weigh(keys, day, Amounts(*asked))
+            asked = Amounts(cost_nano, executions, estimated_input_tokens, estimated_output_tokens)
+            result = self._weigh(keys, day, asked)
             if not result.allowed:
                 next(self._blocked.up)
         return result
 
+    def _turn_to(self, now_s: float) -> int:
+        """The ordinal of the day that a time falls in, kept for the checks that follow."""
+        days = int(now_s // _DAY_S)
+        self._today = (days * _DAY_S, (days + 1) * _DAY_S, days + _EPOCH_DAY)
+        return days + _EPOCH_DAY
+
     def _check_plain(
-        self, keys: tuple[str, ...], day: int, asked: tuple[int, int, int, int]
+        self,
+        keys: tuple[str, ...],
+        day: int,
+        cost_nano: int,
+        executions: int,
+        input_tokens: int,
+        output_tokens: int,
     ) -> CheckResult | None:
         """The usual answer: all is fresh, and no budget has anything to say. None: it may have."""
-        state = self.feed.state
-        if not (state.ready and self._monotonic() - state.oldest_seen_s <= self.feed.stale_after_s):
+        feed = self.feed
+        state = feed.state
+        if not (state.ready and self._monotonic() - state.oldest_seen_s <= feed.stale_after_s):
             return None
-        cost_nano, executions, input_tokens, output_tokens = asked
-        decisions = state.decisions
+        get = state.decisions.get
+        tokens = input_tokens + output_tokens
         least: Standing | None = None
+        least_room = UNLIMITED
         for key in keys:
-            known = decisions.get(key)
+            known = get(key)
             if known is None:
                 continue
             standing = known.standing
             if standing is None or standing.day != day:
                 standing = known.stand(day)
-            if (
-                not standing.plain
-                or cost_nano > standing.cost_room
-                or executions > standing.executions_room
-                or input_tokens + output_tokens > standing.tokens_room
+            room = standing.plain_cost_room
+            if cost_nano > room or executions > standing.executions_room:
+                return None
+            if tokens and (  # nothing asked fits in any room of a budget that is plain
+                tokens > standing.tokens_room
                 or input_tokens > standing.input_tokens_room
                 or output_tokens > standing.output_tokens_room
             ):
                 return None
-            if least is None or standing.cost_room < least.cost_room:
-                least = standing
+            if room < least_room:
+                least, least_room = standing, room
         return ALLOWED if least is None else least.allowed
 
     def _weigh(self, keys: tuple[str, ...], day: int, asked: Amounts) -> CheckResult:
@@ -207,6 +236,13 @@ class BudgetGateway(Closing):
         """`close` for code in an event loop."""
         if self._owns_feed:
             await self.feed.aclose()
+
+
+def _refuse(*asked: object) -> NoReturn:
+    for amount in asked:
+        if type(amount) is not int or amount < 0:
+            raise ValueError(f"an estimate must be a whole number, not negative: {amount!r}")
+    raise AssertionError("nothing to refuse")
 
 
 @lru_cache(maxsize=SCOPE_KEYS_CACHE_MAX)

@@ -19,6 +19,7 @@ _EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)  # the longest accepted tex
 _TEXT_MAX = 300
 _TO_NANO: tuple[int, ...] = tuple(10 ** (9 - decimals) for decimals in range(10))
 _PLAIN = re.compile(r"[0-9a-zA-Z.+-]+", re.ASCII)
+_is_usd = re.compile(r"(?:0|[1-9][0-9]{0,8})\.(?:[0-9]{2}|[0-9]{2,8}[1-9])").fullmatch
 _TOO_LARGE = "an amount of USD must be below 1,000,000,000 in magnitude"
 
 Money = Decimal | int | float | str
@@ -73,6 +74,17 @@ def to_usd(nano: int) -> str:
     whole, part = divmod(abs(nano), NANO_PER_USD)
     decimals = f"{part:09d}".rstrip("0").ljust(2, "0")
     return f"{'-' if nano < 0 else ''}{whole}.{decimals}"
+
+
+def as_usd(amount: Money) -> str:
+    """The amount as `to_usd` writes it, rounded as `to_nano` does and with its errors.
+
+    Most come in written so; to see that takes a quarter of what the way over the number does.
+    """
+    text = repr(amount) if type(amount) is float else amount
+    if type(text) is str and _is_usd(text):
+        return text
+    return to_usd(to_nano(amount))
 
 
 def to_cents(nano: int) -> str:

@@ -1,8 +1,8 @@
 """Packing: which records travel in one message. Pure: no clock, no broker.
 
-Records of one usage partition are put into packs in the order in which they come. Each partition
-is a lane of its own: its packs leave one after the other, so that an agent's records keep their
-order whatever is sent again.
+Records come in bundles, each of one usage partition, and are put into packs in the order in which
+they come. Each partition is a lane of its own: its packs leave one after the other, so that an
+agent's records keep their order whatever is sent again.
 """
 
 from __future__ import annotations
@@ -10,33 +10,70 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from outlay.topics import usage_key, usage_partition
-from outlay.usage import UsageRecord
+from outlay.topics import usage_key
+from outlay.usage import UsageRecord, encode_usage
 
 _BRACKETS_BYTES = 2
 _COMMA_BYTES = 1
 
 
-class Pack:
-    """Records that travel together to one partition, as JSON each, in order."""
+class Bundle:
+    """Records of one partition, in order, with their JSON: one after the other, between commas.
 
-    __slots__ = ("born_s", "key", "number", "partition", "parts", "records", "size_bytes")
+    `message` is what `encode_usage` makes of them. What belongs together is encoded in one go:
+    that takes half as long as one by one.
+    """
 
-    def __init__(self, number: int, partition: int, born_s: float) -> None:
-        self.number = number
+    __slots__ = ("json", "partition", "records")
+
+    def __init__(self, partition: int, records: list[UsageRecord], message: bytes) -> None:
         self.partition = partition
-        self.born_s = born_s
-        self.key: bytes | None = None
-        self.parts: list[bytes] = []
-        self.records: list[UsageRecord] = []
-        self.size_bytes = _BRACKETS_BYTES
+        self.records = records
+        self.json = message if len(records) == 1 else message[1:-1]
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.records)
+
+    def halves(self) -> list[Bundle]:
+        """The same in two bundles."""
+        middle = len(self.records) // 2
+        parts = self.records[:middle], self.records[middle:]
+        return [Bundle(self.partition, part, encode_usage(part)) for part in parts]
+
+
+class Pack:
+    """Records that travel together to one partition, as JSON, in order."""
+
+    __slots__ = ("_count", "_first", "_parts", "born_s", "number", "partition", "size_bytes")
+
+    def __init__(self, number: int, first: Bundle, born_s: float) -> None:
+        self.number = number
+        self.partition = first.partition
+        self.born_s = born_s
+        self.size_bytes = _BRACKETS_BYTES
+        self._parts: list[bytes] = []
+        self._count = 0
+        self._first = first.records[0]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, bundle: Bundle) -> None:
+        """Put a bundle at its end."""
+        self._parts.append(bundle.json)
+        self.size_bytes += len(bundle.json) + _COMMA_BYTES
+        self._count += len(bundle)
+
+    @property
+    def key(self) -> bytes | None:
+        """The message's key; several records go keyless: they may be of several agents."""
+        if self._count > 1:
+            return None
+        return usage_key(self._first.organization_id, self._first.agent_id)
 
     def value(self) -> bytes:
         """The message: an object for one record, an array for several."""
-        return self.parts[0] if len(self.parts) == 1 else b"[" + b",".join(self.parts) + b"]"
+        return self._parts[0] if self._count == 1 else b"[%b]" % b",".join(self._parts)
 
 
 class Lane:
@@ -65,38 +102,39 @@ class Packer:
     so that their number stays in its bound.
     """
 
-    def __init__(self, records_max: int, bytes_max: int, *, keep_records: bool = False) -> None:
+    def __init__(self, records_max: int, bytes_max: int) -> None:
         self.lanes: dict[int, Lane] = {}
         self.closed = 0
         self.last_number = 0
         self._records_max = records_max
         self._bytes_max = bytes_max
-        self._keep_records = keep_records
 
-    def add(self, record: UsageRecord, part: bytes, partitions: int, now_s: float) -> None:
-        """Put a record, given also as JSON, into its partition's pack.
+    def takes(self, bundle: Bundle) -> bool:
+        """Whether a pack has room for a bundle; a record by itself always has."""
+        count = len(bundle)
+        size_bytes = _BRACKETS_BYTES + len(bundle.json) + _COMMA_BYTES
+        return count == 1 or (count <= self._records_max and size_bytes <= self._bytes_max)
 
-        `partitions` is how many the topic has; `now_s` is when a new pack is born.
+    def add(self, bundle: Bundle, now_s: float) -> None:
+        """Put a bundle that a pack takes into its partition's; `now_s` is when a new one is born.
+
+        It closes at most two packs: the one that has no room for it, and the one that it fills.
         """
-        partition = usage_partition(record.organization_id, record.agent_id, partitions)
-        lane = self.lanes.get(partition)
+        lane = self.lanes.get(bundle.partition)
         if lane is None:
-            lane = self.lanes[partition] = Lane()
+            lane = self.lanes[bundle.partition] = Lane()
         pack = lane.filling
-        if pack is not None and pack.size_bytes + len(part) + _COMMA_BYTES > self._bytes_max:
+        if pack is not None and (
+            len(pack) + len(bundle) > self._records_max
+            or pack.size_bytes + len(bundle.json) + _COMMA_BYTES > self._bytes_max
+        ):
             self.close(lane)
             pack = None
         if pack is None:
             self.last_number += 1
-            pack = lane.filling = Pack(self.last_number, partition, now_s)
-            pack.key = usage_key(record.organization_id, record.agent_id)
-        else:
-            pack.key = None  # several records go keyless: they may be of several agents
-        pack.parts.append(part)
-        pack.size_bytes += len(part) + _COMMA_BYTES
-        if self._keep_records:
-            pack.records.append(record)
-        if len(pack.parts) >= self._records_max:
+            pack = lane.filling = Pack(self.last_number, bundle, now_s)
+        pack.add(bundle)
+        if len(pack) >= self._records_max:
             self.close(lane)
 
     def close(self, lane: Lane) -> None:

@@ -11,7 +11,8 @@ from outlay.decision import Decision
 from outlay.money import to_usd
 from outlay.window import window_names
 
-_UNLIMITED = 2**256  # above any sum of amounts
+UNLIMITED = 2**256
+"""A room without a limit: above any sum of amounts."""
 
 
 class CheckResult(msgspec.Struct, frozen=True, gc=False):
@@ -43,9 +44,10 @@ ALLOWED = CheckResult()
 class Standing:
     """How a budget stands on one day.
 
-    `plain` says that it is `ok`; what a call may then ask for at most, of each kind, without
-    passing a limit is in `…_room`. That is the rule of `outlay.budget.evaluate` with the used
-    amounts put in; a call outside it is given to `evaluate` itself.
+    What a call may ask for at most, of each kind, without passing a limit is in `…_room`. That is
+    the rule of `outlay.budget.evaluate` with the used amounts put in; a call outside it is given
+    to `evaluate` itself. `plain_cost_room` is `cost_room` while the budget is `ok`, when no room
+    is negative, and else so little that no call fits.
     """
 
     __slots__ = (
@@ -55,7 +57,7 @@ class Standing:
         "executions_room",
         "input_tokens_room",
         "output_tokens_room",
-        "plain",
+        "plain_cost_room",
         "remaining_usd",
         "tokens_room",
         "used",
@@ -65,19 +67,20 @@ class Standing:
         self.day = day
         self.used = used
         evaluation = evaluate(rules, *used)
-        self.plain = evaluation.state == "ok" and not evaluation.degraded
-        rooms = {"cost": _UNLIMITED, "executions": _UNLIMITED, "tokens": _UNLIMITED}
-        rooms |= {"input_tokens": _UNLIMITED, "output_tokens": _UNLIMITED}
+        plain = evaluation.state == "ok" and not evaluation.degraded
+        rooms = {"cost": UNLIMITED, "executions": UNLIMITED, "tokens": UNLIMITED}
+        rooms |= {"input_tokens": UNLIMITED, "output_tokens": UNLIMITED}
         for limit in rules.limits:
             left = limit.limit - amount_of(used[limit.window == "month"], limit.kind)
             rooms[limit.kind] = min(rooms[limit.kind], left)
         self.cost_room = rooms["cost"]
+        self.plain_cost_room = self.cost_room if plain else -1
         self.executions_room = rooms["executions"]
         self.tokens_room = rooms["tokens"]
         self.input_tokens_room = rooms["input_tokens"]
         self.output_tokens_room = rooms["output_tokens"]
         self.remaining_usd: Decimal | None = None
-        if self.cost_room != _UNLIMITED:
+        if self.cost_room != UNLIMITED:
             self.remaining_usd = Decimal(to_usd(self.cost_room))
         # Ready-made, for a call that this scope leaves the least.
         self.allowed = CheckResult(remaining_usd=self.remaining_usd)

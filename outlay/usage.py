@@ -17,6 +17,10 @@ from outlay.scope import ID_LENGTH_MAX
 METADATA_BYTES_MAX = 16_384
 """The largest `metadata` of a record, in bytes of JSON."""
 
+METADATA_NESTING_MAX = NESTING_MAX - 2
+"""How deep `metadata` may nest: it stands in a record, which may stand in an array. Deeper, it would
+take a whole message of others with it."""
+
 TOKENS_MAX = 10**12
 """The largest token count of a record, in magnitude."""
 
@@ -30,7 +34,7 @@ _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 _Tokens = Annotated[int, msgspec.Meta(ge=-TOKENS_MAX, le=TOKENS_MAX)]
 _Executions = Annotated[int, msgspec.Meta(ge=-EXECUTIONS_MAX, le=EXECUTIONS_MAX)]
 _Sequence = Annotated[int, msgspec.Meta(ge=0, le=SEQUENCE_MAX)]
-_NO_METADATA = msgspec.Raw(b"{}")
+NO_METADATA = msgspec.Raw(b"{}")
 
 
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -59,7 +63,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     source: Annotated[str, msgspec.Meta(max_length=ID_LENGTH_MAX)] = ""
     sequence: _Sequence = 0
     kind: Literal["usage", "correction"] = "usage"
-    metadata: msgspec.Raw = _NO_METADATA
+    metadata: msgspec.Raw = NO_METADATA
 
     @classmethod
     def new(
@@ -106,7 +110,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
             source=source,
             sequence=sequence,
             kind=kind,
-            metadata=msgspec.Raw(_encoder.encode(metadata)) if metadata else _NO_METADATA,
+            metadata=msgspec.Raw(_encoder.encode(metadata)) if metadata else NO_METADATA,
         )
         _check_types(record)
         if (reason := invalid_reason(record, cost_nano)) is not None:
@@ -114,8 +118,17 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
         return record
 
 
+class _Report(UsageRecord, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A record none of whose counts is negative, as only those of corrections may be."""
+
+    input_tokens: Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] = 0
+    output_tokens: Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] = 0
+    executions: Annotated[int, msgspec.Meta(ge=0, le=EXECUTIONS_MAX)] = 1
+
+
 _encoder = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder(UsageRecord).decode
+_decode_any = msgspec.json.Decoder(UsageRecord | list[UsageRecord]).decode
 _is_uuid = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 ).fullmatch
@@ -124,6 +137,25 @@ _is_uuid = re.compile(
 def encode_usage(records: list[UsageRecord]) -> bytes:
     """A usage message with these records: an object for one, an array for several."""
     return _encoder.encode(records[0] if len(records) == 1 else records)
+
+
+def decode_records(message: bytes) -> list[UsageRecord]:
+    """The records of a message that `encode_usage` made, as they were."""
+    found = _decode_any(message)
+    return found if isinstance(found, list) else [found]
+
+
+def to_reports(fields: list[dict[str, Any]]) -> list[UsageRecord]:
+    """Records of these fields, of right types, within bounds, and with no negative count.
+
+    It looks at no text, as `invalid_reason` does, and is more strict than a decoder: what it
+    refuses may still be a valid record, a correction for instance.
+
+    Raises:
+        msgspec.ValidationError: one of them is not so.
+    """
+    reports: list[UsageRecord] = msgspec.convert(fields, list[_Report])
+    return reports
 
 
 def invalid_reason(record: UsageRecord, cost_nano: int) -> str | None:
@@ -139,7 +171,7 @@ def invalid_reason(record: UsageRecord, cost_nano: int) -> str | None:
         return "a negative amount needs kind=correction"
     if not 1 < record.occurred_at.year < 9999:  # its UTC date exists then, whatever the zone
         return "occurred_at is outside the calendar"
-    if record.metadata is not _NO_METADATA:
+    if record.metadata is not NO_METADATA:
         return _metadata_reason(bytes(record.metadata))
     return None
 
@@ -149,8 +181,8 @@ def _metadata_reason(raw: bytes) -> str | None:
         return "metadata must be an object"
     if len(raw) > METADATA_BYTES_MAX:
         return f"metadata is over {METADATA_BYTES_MAX} bytes"
-    if depth_exceeds(raw, NESTING_MAX):
-        return f"metadata nests deeper than {NESTING_MAX} levels"
+    if depth_exceeds(raw, METADATA_NESTING_MAX):
+        return f"metadata nests deeper than {METADATA_NESTING_MAX} levels"
     return None
 
 

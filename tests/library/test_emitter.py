@@ -20,9 +20,9 @@ from outlay import UsageEmitter, UsageRecord
 from outlay.embedded import TansuBroker
 from outlay.embedded.ports import free_port
 from outlay.judging import MESSAGE_BYTES_MAX, decode_usage
-from outlay.packing import Packer
+from outlay.packing import Bundle, Packer
 from outlay.topics import usage_key, usage_partition
-from outlay.usage import encode_usage
+from outlay.usage import decode_records, encode_usage
 
 USAGE = {"organization_id": "acme", "agent_id": "a1", "cost_usd": "0.00123"}
 AT_ONCE_S = 0.5  # no network timeout is shorter; a loaded machine needs some
@@ -51,6 +51,12 @@ def assert_consistent(stats):
 # -- packing
 
 
+def put(packer, partitions, *records):
+    """Put records of one agent into their partition's pack."""
+    partition = usage_partition("acme", records[0].agent_id, partitions)
+    packer.add(Bundle(partition, list(records), encode_usage(list(records))), 0.0)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 400)), min_size=1, max_size=60),
     st.integers(1, 10),
@@ -58,25 +64,25 @@ def assert_consistent(stats):
 )
 def test_packs_keep_order_and_bounds(records, records_max, bytes_max):
     """Whatever comes, a pack has one partition, its agents' order, and neither bound is passed."""
-    packer = Packer(records_max, bytes_max, keep_records=True)
+    packer = Packer(records_max, bytes_max)
     for number, (agent, size) in enumerate(records):
         record = UsageRecord.new(
             **USAGE | {"agent_id": f"a{agent}"}, sequence=number, metadata={"x": "y" * size}
         )
-        packer.add(record, encode_usage([record]), 3, 0.0)
+        put(packer, 3, record)
     packer.close_due(0.0, 10**6)
     seen = []
     while leaving := list(packer.leave()):
         for lane, pack in leaving:
             assert len(pack) <= records_max
             value = pack.value()
-            assert value == encode_usage(pack.records)
+            packed = decode_records(value)
+            assert len(packed) == len(pack)
+            assert value == encode_usage(packed)
             assert len(value) <= bytes_max or len(pack) == 1
             assert (pack.key is None) == (len(pack) > 1)
-            assert {usage_partition("acme", r.agent_id, 3) for r in pack.records} == {
-                pack.partition
-            }
-            seen += pack.records
+            assert {usage_partition("acme", r.agent_id, 3) for r in packed} == {pack.partition}
+            seen += packed
             packer.settle(lane)
         packer.close_due(0.0, 10**6)
     assert packer.closed == 0
@@ -89,10 +95,10 @@ def test_packs_keep_order_and_bounds(records, records_max, bytes_max):
 
 def test_one_pack_leaves_a_lane_at_a_time():
     """So that what is sent again cannot overtake; one that has not left is the next again."""
-    packer = Packer(1, 10_000, keep_records=True)
+    packer = Packer(1, 10_000)
     records = [UsageRecord.new(**USAGE, sequence=number) for number in range(3)]
     for record in records:
-        packer.add(record, encode_usage([record]), 1, 0.0)
+        put(packer, 1, record)
     ((lane, first),) = packer.leave()
     assert list(packer.leave()) == []
     packer.put_back(lane)
@@ -100,7 +106,7 @@ def test_one_pack_leaves_a_lane_at_a_time():
     assert again is first
     packer.settle(lane)
     ((_, second),) = packer.leave()
-    assert second.records == [records[1]]
+    assert decode_records(second.value()) == [records[1]]
 
 
 # -- emitting

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from outlay import UsageRecord
 from outlay.judging import AHEAD_MAX_S, MESSAGE_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, decode_usage
-from outlay.usage import encode_usage
+from outlay.usage import METADATA_NESTING_MAX, encode_usage
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -153,3 +154,21 @@ def test_records_cannot_be_changed():
     with pytest.raises(AttributeError):
         record().cost_usd = "1"
     assert msgspec.structs.replace(record(), source="s").source == "s"
+
+
+def test_metadata_that_may_be_sent_fits_a_message_of_many() -> None:
+    """What one record may hold never makes readers refuse the others that travel with it."""
+
+    def nested(levels: int) -> dict[str, Any]:
+        value: Any = [1] * 200
+        for _ in range(levels - 2):
+            value = [value, [], []]
+        return {"a": value}
+
+    fields: dict[str, Any] = {"organization_id": "o", "agent_id": "a", "cost_usd": 1}
+    deep = UsageRecord.new(**fields, metadata=nested(METADATA_NESTING_MAX))
+    plain = UsageRecord.new(**fields)
+    usages, rejections = decode_usage(encode_usage([plain, deep, plain]), -1)
+    assert (len(usages), rejections) == (3, [])
+    with pytest.raises(ValueError, match="nests deeper than 62"):
+        UsageRecord.new(**fields, metadata=nested(METADATA_NESTING_MAX + 1))
