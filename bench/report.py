@@ -63,9 +63,13 @@ class Report:
     def measure(self, variants: Mapping[str, Callable[[], float]], *, warmups: int = 1) -> None:
         """Run each variant once a round, in turn, so that all meet the same weather.
 
-        A variant returns its figure; its name carries the unit. Warm-ups are thrown away.
+        A variant returns its figure; its name carries the unit. Warm-ups are thrown away, with
+        what variants add besides.
         """
+        kept = {name: list(values) for name, values in self.samples.items()}
         for number in range(-warmups, self.rounds):
+            if number == 0:
+                self.samples = kept
             for name, variant in variants.items():
                 value = variant()
                 when = "warm-up" if number < 0 else f"round {number + 1} of {self.rounds}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from outlay.budget import Amounts
@@ -18,6 +18,8 @@ from outlay.window import Window
 
 Interval = Literal["day", "month"]
 GroupBy = Literal["organization", "team", "user", "agent", "model"]
+
+_MICROSECOND = timedelta(microseconds=1)
 
 REPORT_ROWS_MAX = 100_000
 """The most rows that a report may have."""
@@ -90,23 +92,32 @@ class SpendReport:
 
     def to_sql(self) -> str:
         """The statement; one row more than `REPORT_ROWS_MAX` says that there are too many."""
-        column = _COLUMNS[self.group_by]
-        window = "toYYYYMMDD" if self.interval == "day" else "toYYYYMM"
-        organization = "organization_id" if self._by_organization else "''"
         where = "" if self.organization_id is None else _ONE_ORGANIZATION
         return f"""SELECT
-    {window}(occurred_at) AS window,
-    {organization} AS organization,
-    {column} AS grouped,{_AMOUNTS}
+    {self._window()} AS window,
+    {self._organization()} AS organization,
+    {_COLUMNS[self.group_by]} AS grouped,{_AMOUNTS}
 FROM usage
 WHERE {_IN_RANGE}{where}
 GROUP BY window, organization, grouped
 ORDER BY window, organization, grouped
 LIMIT {REPORT_ROWS_MAX + 1}"""
 
-    @property
-    def _by_organization(self) -> bool:
-        return self.group_by != "model" or self.organization_id is not None
+    # What is the same in every row is said as a constant: grouping by one column alone takes
+    # half the time.
+
+    def _window(self) -> str:
+        function = "toYYYYMMDD" if self.interval == "day" else "toYYYYMM"
+        first, last = (
+            f"{at.year}{at.month:02d}" + (f"{at.day:02d}" if self.interval == "day" else "")
+            for at in (self.start.astimezone(UTC), (self.end - _MICROSECOND).astimezone(UTC))
+        )
+        return f"toUInt32({first})" if first == last else f"{function}(occurred_at)"
+
+    def _organization(self) -> str:
+        if self.organization_id is not None:
+            return "{organization_id:String}"
+        return "''" if self.group_by == "model" else "organization_id"
 
     def parameters(self) -> dict[str, Any]:
         """The range, and the organization where one is asked for."""

@@ -95,6 +95,13 @@ async def _answers_reports(clickhouse: ClickHouse) -> None:
     ]
     october = SpendReport(datetime(2026, 10, 1, tzinfo=UTC), START, organization_id="r")
     assert await clickhouse.ask(october) == []  # a range ends without its end
+    rows = await clickhouse.ask(SpendReport(START, END, "month", "organization"))  # no constant
+    assert [(row.organization_id, row.records) for row in rows if row.organization_id == "r2"] == [
+        ("r2", 1)
+    ]
+    for group_by in ("organization", "team", "model"):  # constants alone make no row of nothing
+        october = SpendReport(datetime(2026, 10, 1, tzinfo=UTC), START, "month", group_by, "r")
+        assert await clickhouse.ask(october) == []
     rows = await clickhouse.ask(SpendReport(START, END, "month", "user", "r"))
     assert [(row.window, row.group, row.amounts.cost_nano) for row in rows] == [
         ("2026-11", "u1", 3 * dollar // 2),

@@ -25,7 +25,7 @@ def test_spend_by_day_and_team():
     assert report.to_sql() == (
         """SELECT
     toYYYYMMDD(occurred_at) AS window,
-    organization_id AS organization,
+    {organization_id:String} AS organization,
     team_id AS grouped,
     reinterpret(sum(cost_usd), 'Int128') AS cost_nano,
     sum(toInt128(executions)) AS executions,
@@ -49,9 +49,30 @@ ORDER BY window, organization, grouped
     assert row == SpendRow("2026-11-05", "acme", None, Amounts(5, 1, 2, 3), 4)
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "interval", "window"),
+    [
+        (START, END, "month", "toUInt32(202611)"),
+        (START, END + timedelta(microseconds=1), "month", "toYYYYMM(occurred_at)"),
+        (START - timedelta(microseconds=1), END, "month", "toYYYYMM(occurred_at)"),
+        (START, START + timedelta(days=1), "day", "toUInt32(20261101)"),
+        (START, START + timedelta(days=1, microseconds=1), "day", "toYYYYMMDD(occurred_at)"),
+        (
+            datetime(2026, 11, 30, 23, tzinfo=timezone(timedelta(hours=-1))),
+            datetime(2026, 12, 31, tzinfo=UTC),
+            "month",
+            "toUInt32(202612)",
+        ),
+    ],
+)
+def test_a_range_within_one_window_names_it(start, end, interval, window):
+    """In UTC; a constant costs nothing to group by."""
+    assert f"\n    {window} AS window," in SpendReport(start, end, interval).to_sql()
+
+
 def test_spend_by_month_and_model_sums_over_organizations():
     """A model means the same everywhere."""
-    sql = SpendReport(START, END, "month", "model").to_sql()
+    sql = SpendReport(START, END + timedelta(microseconds=1), "month", "model").to_sql()
     assert "toYYYYMM(occurred_at) AS window" in sql
     assert "'' AS organization" in sql
     assert "organization_id" not in sql

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from schemas.settings import Settings
-from streams import history_sink
+from streams import history_delivery, history_sink
 from streams.clickhouse_errors import HistoryAway, HistoryRefused
 from streams.history_rows import Message
 from streams.history_sink import HistorySink
@@ -72,7 +72,7 @@ class Store:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(history_sink, "PAUSE_MIN_S", 0.001)
+    monkeypatch.setattr(history_delivery, "PAUSE_MIN_S", 0.001)
     monkeypatch.setattr(history_sink, "READ_S_MAX", 0.01)
     quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
     structlog.configure(wrapper_class=quiet)
@@ -244,3 +244,100 @@ def test_messages_without_rows_are_committed_without_an_insert():
     events, sink = _run([[Message(0, 4, 0, b"{"), Message(0, 5, 0, b"[]")]], until=_commits)
     assert events[1] == ("commit", {0: 6})
     assert sink.metrics.rejected._value.get() == 1
+
+
+def _slow_insert(store, gate):
+    """Have inserts wait for a gate, and say when they begin."""
+    insert = store.insert
+
+    async def wait_and_insert(table, columns):
+        store.events.append("insert begins")
+        await gate.wait()
+        await insert(table, columns)
+
+    store.insert = wait_and_insert
+
+
+def test_the_next_batch_is_read_while_one_is_inserted_and_leaves_after_it():
+    """One core for ClickHouse and one for Python, and never two inserts or commits at a time."""
+
+    def prepare(sink, source, store):
+        gate, read = asyncio.Event(), source.read
+        _slow_insert(store, gate)
+
+        async def read_and_open(timeout_s):
+            messages = await read(timeout_s)
+            if messages and messages[0].offset == 8:  # read before the first is in
+                asyncio.get_running_loop().call_later(0.05, gate.set)
+            return messages
+
+        source.read = read_and_open
+
+    fetches = [[message(usage(), offset=offset)] for offset in (7, 8, 9)]
+    events, _ = _run(fetches, until=lambda e: {0: 10} in _commits(e), rows_max=1, prepare=prepare)
+    assert [event for event in events if event != "insert begins"] == [
+        "open",
+        *(step for o in (7, 8, 9) for step in (("insert", [o]), ("commit", {0: o + 1}))),
+        "close",
+        "store closed",
+    ]
+
+
+def test_a_stop_while_a_batch_is_inserted_commits_it_and_the_one_behind_it():
+    """In their order; neither is left to the next start when ClickHouse takes them."""
+
+    def prepare(sink, source, store):
+        gate = asyncio.Event()
+        _slow_insert(store, gate)
+        sink._settings = sink._settings.model_copy(update={"history_flush_interval_s": 60.0})
+        asyncio.get_running_loop().call_later(0.1, sink.stop)
+        asyncio.get_running_loop().call_later(0.2, gate.set)
+
+    first = [message(usage(), usage(), offset=7)]
+    fetches = [first, [message(usage(), offset=8)]]
+    events, _ = _run(fetches, until=lambda e: False, rows_max=2, prepare=prepare)
+    assert _commits(events) == [{0: 8}, {0: 9}]
+
+
+def test_what_stands_behind_a_batch_that_cannot_be_inserted_is_not_committed():
+    """A stop while ClickHouse is away: the second would otherwise be committed past the first."""
+    away = [HistoryAway("gone")] * 1000
+
+    def prepare(sink, source, store):
+        asyncio.get_running_loop().call_later(0.1, sink.stop)
+
+    fetches = [[message(usage(), offset=offset)] for offset in (7, 8)]
+    events, _ = _run(fetches, until=lambda e: False, rows_max=1, failures=away, prepare=prepare)
+    assert _commits(events) == []
+    assert not [event for event in events if event[0] == "insert"]
+
+
+def test_a_refusal_ends_the_sink_though_nothing_more_is_read():
+    """The insert is apart from the reading, and its error must not wait for the next batch."""
+
+    def prepare(sink, source, store):
+        sink._settings = sink._settings.model_copy(update={"history_flush_interval_s": 60.0})
+
+    refused = [HistoryRefused("no such column")]
+    with pytest.raises(HistoryRefused, match="no such column"):
+        _run([ONE], until=lambda e: False, rows_max=1, failures=refused, prepare=prepare)
+
+
+def test_a_rebalance_gives_up_the_batch_under_way_and_the_one_behind_it():
+    """Both were read under the old assignment; what comes after it is inserted and committed."""
+
+    def prepare(sink, source, store):
+        gate = asyncio.Event()
+        _slow_insert(store, gate)
+
+        def rebalance():
+            source.generation = 1
+            source.fetches.append([message(usage(), offset=2, partition=1)])
+            gate.set()
+
+        asyncio.get_running_loop().call_later(0.1, rebalance)
+
+    fetches = [[message(usage(), offset=offset)] for offset in (7, 8)]
+    events, sink = _run(fetches, until=_commits, rows_max=1, prepare=prepare)
+    assert _commits(events) == [{1: 3}]
+    assert sink.metrics.discarded._value.get() == 2
