@@ -61,7 +61,7 @@ def decode_usage(value: bytes | None, timestamp_ms: int) -> tuple[list[Usage], l
         return [], [Rejection(None, "the message is empty")]
     if len(value) > MESSAGE_BYTES_MAX:
         return [], [Rejection(None, f"the message is over {MESSAGE_BYTES_MAX} bytes")]
-    latest = _latest(timestamp_ms)
+    latest = latest_time(timestamp_ms)
     is_array = value.lstrip()[:1] == b"["
     try:
         records = _decode_many(value) if is_array else [_decode_one(value)]
@@ -125,7 +125,8 @@ def _judge(
         rejections.append(Rejection(index, reason))
 
 
-def _latest(timestamp_ms: int) -> datetime:
+def latest_time(timestamp_ms: int) -> datetime:
+    """The last time that a record may be dated, in a message of this timestamp."""
     if not 0 <= timestamp_ms <= _TIMESTAMP_MS_MAX:  # a producer that set none, or nonsense
         return datetime.max.replace(tzinfo=UTC)
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC) + timedelta(seconds=AHEAD_MAX_S)

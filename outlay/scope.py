@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -16,6 +17,7 @@ SCOPE_KEYS_CACHE_MAX = 65_536
 ScopeKind = Literal["organization", "team", "user", "member", "agent"]
 
 _PARTS = ("organization", "team", "user", "agent")
+_is_plain = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII).fullmatch  # what needs no percent-encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Scope:
     def key(self) -> str:
         """The canonical key, ids percent-encoded: `organization:acme/team:search/user:u7`."""
         return "/".join(
-            f"{name}:{quote(value, safe='')}"
+            f"{name}:{_quote(value)}"
             for name, value in zip(_PARTS, self._ids(), strict=True)
             if value is not None
         )
@@ -89,15 +91,36 @@ def scope_keys(
     organization_id: str, team_id: str | None, user_id: str | None, agent_id: str | None
 ) -> tuple[str, ...]:
     """The keys of all scopes that such a call counts in, widest first; two to five of them."""
-    organization = f"organization:{quote(organization_id, safe='')}"
+    keys = wide_scope_keys(organization_id, team_id, user_id)
+    return keys if agent_id is None else (*keys, agent_key(organization_id, agent_id))
+
+
+@lru_cache(maxsize=SCOPE_KEYS_CACHE_MAX)
+def wide_scope_keys(
+    organization_id: str, team_id: str | None, user_id: str | None
+) -> tuple[str, ...]:
+    """The same without the agent."""
+    organization = f"organization:{_quote(organization_id)}"
     keys = [organization]
     if team_id is not None:
-        keys.append(f"{organization}/team:{quote(team_id, safe='')}")
+        keys.append(f"{organization}/team:{_quote(team_id)}")
     if user_id is not None:
-        user = f"user:{quote(user_id, safe='')}"
+        user = f"user:{_quote(user_id)}"
         keys.append(f"{organization}/{user}")
         if team_id is not None:
             keys.append(f"{keys[1]}/{user}")
-    if agent_id is not None:
-        keys.append(f"{organization}/agent:{quote(agent_id, safe='')}")
     return tuple(keys)
+
+
+def agent_key(organization_id: str, agent_id: str) -> str:
+    """The key of an agent's scope."""
+    return _agent_prefix(organization_id) + _quote(agent_id)
+
+
+@lru_cache(maxsize=SCOPE_KEYS_CACHE_MAX)
+def _agent_prefix(organization_id: str) -> str:
+    return f"organization:{_quote(organization_id)}/agent:"
+
+
+def _quote(value: str) -> str:
+    return value if _is_plain(value) else quote(value, safe="")

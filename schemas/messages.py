@@ -6,21 +6,28 @@ The messages that agents, gateways and the API write and read are the library's 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
+from outlay.budget import Amounts
 
-class PartialEntry(NamedTuple):
-    """An `Entry` on its way to the totals."""
 
-    scope: str
-    window: str
+class Entry(msgspec.Struct, array_like=True, gc=False):
+    """The cumulative amounts of one (scope, window) over one usage partition, up to `offset`."""
+
     offset: int
-    cost_nano: int
-    executions: int
-    input_tokens: int
-    output_tokens: int
+    cost_nano: int = 0
+    executions: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def amounts(self) -> Amounts:
+        """The same as amounts, without the offset."""
+        return Amounts(self.cost_nano, self.executions, self.input_tokens, self.output_tokens)
+
+
+Windows = dict[str, dict[str, Entry]]
+"""Entries by window name and scope key."""
 
 
 class PartialsMessage(msgspec.Struct, frozen=True):
@@ -34,7 +41,7 @@ class PartialsMessage(msgspec.Struct, frozen=True):
     partition: int
     floor_day: int
     progress: int | None
-    entries: list[PartialEntry]
+    entries: Windows
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -62,7 +62,9 @@ class Settings(BaseSettings):
         0.25, "How often a worker writes and publishes what changed, in seconds."
     )
     decision_refresh_s: _Seconds = _field(
-        1.0, "How often a decision whose numbers moved is published again, in seconds."
+        1.0,
+        "How long a decision whose numbers moved may wait to be published, in seconds, where over"
+        " 1,000 of a partition do; fewer are published with each flush.",
     )
     stale_after_s: _Seconds = _field(
         10.0, "How long the decisions feed may be silent before it counts as stale, in seconds."

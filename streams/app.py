@@ -17,11 +17,8 @@ from streams.table import write_behind_table
 from streams.transport import Transport
 from streams.writer import PlainWriter, SharedProducer, TransactionalWriter, Writer
 
-POLL_RECORDS_MAX = 20_000
-"""How many messages one fetch hands over, over all partitions."""
-
-FETCH_BYTES_MAX = 4 * 1_048_576
-"""How much one fetch brings from one partition, in bytes."""
+FETCH_BYTES_MAX = 1_048_576
+"""How much one fetch brings from one partition, in bytes as they travel."""
 
 BATCHES_MAX = 16
 """How many batches wait before an agent."""
@@ -66,7 +63,6 @@ def create_app(settings: Settings, *, transactions: bool) -> App:
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         stream_buffer_maxsize=BATCHES_MAX,
-        broker_max_poll_records=POLL_RECORDS_MAX,
         consumer_max_fetch_size=FETCH_BYTES_MAX,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 5,

@@ -7,14 +7,16 @@ kept, so that a budget made after it is not taken for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from outlay.budget import Budget
 from outlay.decision import BudgetRequest, decode_request
 from outlay.scope import Scope
-from streams.batch import day_of
+from streams import messages
+from streams.batch import SourceRecord, day_of
+from streams.flush import Message
 from streams.messages import cut_reason
 
 RECENT_MAX = 16
@@ -63,12 +65,14 @@ class Budgets:
         self.states: dict[str, BudgetState] = {}
         self._dirty: set[str] = set()
 
-    def load(self, key: bytes, value: bytes | None) -> None:
-        """Take over one record of the changelog."""
-        if value is None:
-            self.states.pop(key.decode(), None)
-        else:
-            self.states[key.decode()] = _decode(value)
+    def load(self, records: Sequence[SourceRecord]) -> None:
+        """Take over records of the changelog, in their order."""
+        for record in records:
+            scope = messages.key_of(record).decode()
+            if record.value is None:
+                self.states.pop(scope, None)
+            else:
+                self.states[scope] = _decode(record.value)
 
     @property
     def reaches(self) -> int:
@@ -125,7 +129,7 @@ class Budgets:
                 del self.states[scope]
                 self._dirty.add(scope)
 
-    def take_changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+    def take_changes(self) -> Iterator[Message]:
         """The changelog records of all that changed; they count as written from then on."""
         for scope in self._dirty:
             state = self.states.get(scope)

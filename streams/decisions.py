@@ -1,6 +1,7 @@
 """Decisions: which budgets' states are published, and how far the published ones reach.
 
-A state that changed is published at once, numbers that moved once per refresh. A watermark says
+A state that changed is published at once, and so are numbers that moved while they are few; many
+are once per refresh. A watermark says
 how far in each usage partition the published decisions reach, so it never passes a decision that
 has moved and waits. After a take-over nothing is published before everything has been read that
 was there by then, so that no decision steps back; then every budget's decision is, once.
@@ -24,10 +25,15 @@ from outlay.decision import (
 from outlay.window import window_names
 from streams.batch import is_due
 from streams.budgets import NO_BUDGET, Answer, Budgets
+from streams.flush import Message
 from streams.totals import Totals
 
 CLOCK_SKEW_S = 300.0
 """How long the last window is still published after its end, for readers whose clocks lag."""
+
+AT_ONCE_MAX = 1_000
+"""How many decisions whose numbers moved are published with every flush; more wait for a refresh:
+each gateway reads each of them."""
 
 WATERMARK_INTERVAL_MS = 1_000
 """How often the watermark is published at least, in milliseconds."""
@@ -36,10 +42,18 @@ WATERMARK_INTERVAL_MS = 1_000
 class Decisions:
     """What of one totals partition is to be published, and when."""
 
-    def __init__(self, totals: Totals, budgets: Budgets, *, refresh_ms: int) -> None:
+    def __init__(
+        self,
+        totals: Totals,
+        budgets: Budgets,
+        *,
+        refresh_ms: int,
+        at_once_max: int = AT_ONCE_MAX,
+    ) -> None:
         self._totals = totals
         self._budgets = budgets
         self._refresh_ms = refresh_ms
+        self._at_once_max = at_once_max
         self._moved: set[str] = set()
         self._outcomes: list[tuple[str, Answer]] = []
         self._published: dict[str, tuple[State | None, int]] = {}
@@ -49,10 +63,9 @@ class Decisions:
         self._watermark: dict[int, int] | None = None
         self._day = 0
 
-    def moved(self, scope: str) -> None:
-        """A total or the budget of a scope may have changed."""
-        if scope in self._budgets.states:
-            self._moved.add(scope)
+    def moved(self, scopes: set[str]) -> None:
+        """The totals or the budgets of some scopes may have changed."""
+        self._moved |= self._budgets.states.keys() & scopes
 
     def answered(self, scope: str, answer: Answer) -> None:
         """A request was answered: whoever asked waits for it."""
@@ -63,7 +76,7 @@ class Decisions:
         """Whether a decision that moved is not published yet."""
         return bool(self._moved)
 
-    def publish(self, now_ms: int) -> Iterator[tuple[bytes, bytes | None]]:
+    def publish(self, now_ms: int) -> Iterator[Message]:
         """The messages for the decisions topic now, in their order; they count as published."""
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         if now.toordinal() != self._day:  # a day began, or the ownership did
@@ -72,6 +85,7 @@ class Decisions:
         due = is_due(now_ms, self._refreshed_at_ms, self._refresh_ms)
         if due:
             self._refreshed_at_ms = now_ms
+        due = due or len(self._moved) <= self._at_once_max
         for scope in list(self._moved):
             yield from self._publish_scope(scope, now, due)
         for scope, answer in self._outcomes:
@@ -80,9 +94,7 @@ class Decisions:
         if not self._moved:
             yield from self._publish_watermark(now, now_ms)
 
-    def _publish_scope(
-        self, scope: str, now: datetime, due: bool
-    ) -> Iterator[tuple[bytes, bytes | None]]:
+    def _publish_scope(self, scope: str, now: datetime, due: bool) -> Iterator[Message]:
         state = self._budgets.states.get(scope, NO_BUDGET)  # a deleted one may be forgotten by now
         if state.budget is None:
             self._moved.discard(scope)
@@ -109,7 +121,7 @@ class Decisions:
             windows={
                 name: window_usage(*total)
                 for name in _windows(now)
-                if (total := self._totals.total((scope, name))) is not None
+                if (total := self._totals.total(scope, name)) is not None
             },
             request_id=state.request_id,
             published_at=now,
@@ -117,12 +129,10 @@ class Decisions:
         yield scope.encode(), encode(decision)
 
     def _amounts(self, scope: str, window: str) -> Amounts:
-        total = self._totals.total((scope, window))
+        total = self._totals.total(scope, window)
         return NOTHING if total is None else total[0]
 
-    def _publish_watermark(
-        self, now: datetime, now_ms: int
-    ) -> Iterator[tuple[bytes, bytes | None]]:
+    def _publish_watermark(self, now: datetime, now_ms: int) -> Iterator[Message]:
         progress = self._totals.progress
         due = is_due(now_ms, self._watermark_at_ms, WATERMARK_INTERVAL_MS)
         if self._watermark == progress and not due:

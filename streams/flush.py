@@ -7,31 +7,41 @@ each transaction, and the transactions in theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-TRANSACTION_ENTRIES_MAX = 50_000
+TRANSACTION_MESSAGES_MAX = 50_000
 """How many messages one transaction may hold: a few seconds' writing, far from its timeout."""
+
+UNIT_MESSAGES_MAX = 1_000
+"""How many messages are kept together where nothing says which belong together."""
 
 Offsets = dict[tuple[str, int], int]
 """What is committed: the next offset to read, by (topic, partition)."""
 
+Message = tuple[bytes | None, bytes | None]
+"""A key and a value; a value of None is a tombstone."""
+
 
 class Outgoing(NamedTuple):
-    """One message to write; a value of None is a tombstone."""
+    """Messages to write to one partition, in their order."""
 
     topic: str
     partition: int
-    key: bytes | None
-    value: bytes | None
+    messages: Sequence[Message]
 
 
 class Unit(NamedTuple):
-    """Outputs, and the changelog records that say that these were published: never apart."""
+    """Outputs, and the changelog messages that say that these were published: never apart."""
 
     outputs: list[Outgoing]
     changelog: list[Outgoing]
+
+    @property
+    def size(self) -> int:
+        """How many messages it writes."""
+        return _size(self.outputs) + _size(self.changelog)
 
 
 @dataclass(slots=True)
@@ -41,6 +51,11 @@ class Transaction:
     outputs: list[Outgoing] = field(default_factory=list)
     changelog: list[Outgoing] = field(default_factory=list)
     offsets: Offsets = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """How many messages it writes."""
+        return _size(self.outputs) + _size(self.changelog)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,7 @@ class Flush:
     @property
     def size(self) -> int:
         """How many messages it writes."""
-        return sum(len(t.outputs) + len(t.changelog) for t in self.transactions)
+        return sum(transaction.size for transaction in self.transactions)
 
 
 def cut(units: Iterable[Unit], offsets: Offsets) -> Flush:
@@ -62,16 +77,26 @@ def cut(units: Iterable[Unit], offsets: Offsets) -> Flush:
     return Flush(transactions)
 
 
+def apart(outgoing: Outgoing) -> Iterator[Outgoing]:
+    """The same in pieces of `UNIT_MESSAGES_MAX`, for messages that need not stay together."""
+    messages = outgoing.messages
+    for start in range(0, len(messages), UNIT_MESSAGES_MAX):
+        yield outgoing._replace(messages=messages[start : start + UNIT_MESSAGES_MAX])
+
+
+def _size(outgoing: list[Outgoing]) -> int:
+    return sum(len(each.messages) for each in outgoing)
+
+
 def _pack(units: Iterable[Unit]) -> Iterator[Transaction]:
     current = Transaction()
     size = 0
     for unit in units:
-        more = len(unit.outputs) + len(unit.changelog)
-        if size and size + more > TRANSACTION_ENTRIES_MAX:
+        if size and size + unit.size > TRANSACTION_MESSAGES_MAX:
             yield current
             current, size = Transaction(), 0
         current.outputs += unit.outputs
         current.changelog += unit.changelog
-        size += more
+        size += unit.size
     if size:
         yield current

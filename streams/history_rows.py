@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import msgspec
-
 from outlay.judging import decode_usage
-from outlay.usage import UsageRecord
+from outlay.plain import decode_plain
+from outlay.usage import NO_METADATA, UsageRecord
 from outlay.window import Window, floor_names
 
 TABLE = "usage_rows"
@@ -31,9 +30,6 @@ _OCCURRED_US_MIN = (OCCURRED_AT_MIN - _EPOCH) // _MICROSECOND
 _OCCURRED_US_MAX = (OCCURRED_AT_MAX - _EPOCH) // _MICROSECOND
 
 _WORD = "LowCardinality(String)"
-_NO_METADATA = next(
-    field.default for field in msgspec.structs.fields(UsageRecord) if field.name == "metadata"
-)
 
 
 class Message(NamedTuple):
@@ -80,18 +76,26 @@ class RowBatch:
     def add(self, message: Message) -> None:
         """Take up what counts of a message. Never raises on what the message holds."""
         partition, offset, timestamp_ms, value = message
+        records, costs_nano = self._judge(value, timestamp_ms)
+        count = len(records)
+        floor = _floor_of(timestamp_ms)
+        self._records += records
+        self._costs += costs_nano
+        self._lates += [record.occurred_at < floor for record in records]
+        self._partitions += [partition] * count
+        self._offsets += [offset] * count
+        self._indexes += range(count)
+        self._timestamps += [min(max(timestamp_ms, 0), _TIMESTAMP_MS_MAX)] * count
+
+    def _judge(
+        self, value: bytes | None, timestamp_ms: int
+    ) -> tuple[Sequence[UsageRecord], Sequence[int]]:
+        plain = decode_plain((value,), timestamp_ms)
+        if plain is not None:
+            return plain.records, plain.costs_nano
         usages, rejections = decode_usage(value, timestamp_ms)
         self.rejected += len(rejections)
-        floor = _floor_of(timestamp_ms)
-        timestamp_ms = min(max(timestamp_ms, 0), _TIMESTAMP_MS_MAX)
-        for index, (record, cost_nano) in enumerate(usages):
-            self._records.append(record)
-            self._costs.append(cost_nano)
-            self._lates.append(record.occurred_at < floor)
-            self._partitions.append(partition)
-            self._offsets.append(offset)
-            self._indexes.append(index)
-            self._timestamps.append(timestamp_ms)
+        return [usage.record for usage in usages], [usage.cost_nano for usage in usages]
 
     def columns(self, ingested_at_ms: int) -> list[tuple[str, str, Sequence[Any]]]:
         """The columns to insert: name, type and values. Times are integers, in the type's unit."""
@@ -156,4 +160,4 @@ def _microseconds(records: Sequence[UsageRecord]) -> list[int]:
 
 def _metadata(record: UsageRecord) -> str:
     raw = record.metadata
-    return "{}" if raw is _NO_METADATA else bytes(raw).decode("utf-8", "replace")
+    return "{}" if raw is NO_METADATA else bytes(raw).decode("utf-8", "replace")

@@ -12,13 +12,14 @@ nano-dollars here, since no one outside reads these topics.
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from sys import intern
 
 import msgspec
 
-from outlay.budget import Amounts
-from schemas.messages import DeadLetter, PartialsMessage
-from streams.flush import Outgoing
+from schemas.messages import DeadLetter, Entry, PartialsMessage
+from streams.batch import SourceRecord
+from streams.flush import Message, Outgoing
 
 FLOOR_KEY = b"floor"
 PROGRESS_KEY = b"progress"
@@ -28,21 +29,6 @@ DEAD_LETTER_RECORD_BYTES_MAX = 65_536
 
 Key = tuple[str, str]
 """A scope's key and a window's name."""
-
-
-class Entry(msgspec.Struct, array_like=True, gc=False):
-    """The cumulative amounts of one (scope, window) over one usage partition, up to `offset`."""
-
-    offset: int
-    cost_nano: int = 0
-    executions: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    @property
-    def amounts(self) -> Amounts:
-        return Amounts(self.cost_nano, self.executions, self.input_tokens, self.output_tokens)
-
 
 encode = msgspec.json.Encoder().encode
 decode_entry = msgspec.json.Decoder(Entry).decode
@@ -91,15 +77,26 @@ def dead_letter(
 
 def dead_letter_message(topic: str, letter: DeadLetter) -> Outgoing:
     """The message that carries a dead letter; its topic has one partition."""
-    return Outgoing(topic, 0, letter.key, encode(letter))
+    return Outgoing(topic, 0, [(letter.key, encode(letter))])
 
 
-def changelog_key(key: Key) -> bytes:
-    return f"{key[0]} {key[1]}".encode()
+def changelog_messages(window: str, scopes: Iterable[tuple[str, Entry]]) -> list[Message]:
+    """The changelog's messages of some entries of a window."""
+    suffix = f" {window}"
+    return [((scope + suffix).encode(), encode(entry)) for scope, entry in scopes]
 
 
-def totals_changelog_key(key: Key, partition: int) -> bytes:
-    return f"{key[0]} {key[1]} {partition}".encode()
+def tombstones(window: str, scopes: Iterable[str]) -> list[Message]:
+    """The changelog's messages that take entries of a window away."""
+    suffix = f" {window}"
+    return [((scope + suffix).encode(), None) for scope in scopes]
+
+
+def key_of(record: SourceRecord) -> bytes:
+    """The key of a changelog's message: all have one."""
+    if record.key is None:
+        raise ValueError(f"a message without a key at offset {record.offset}")
+    return record.key
 
 
 def parse_changelog_key(raw: bytes) -> Key:
@@ -107,6 +104,6 @@ def parse_changelog_key(raw: bytes) -> Key:
     return intern(scope), intern(window)
 
 
-def parse_totals_changelog_key(raw: bytes) -> tuple[Key, int]:
+def parse_totals_changelog_key(raw: bytes) -> tuple[str, str, int]:
     scope, window, partition = raw.decode().split(" ")
-    return (intern(scope), intern(window)), int(partition)
+    return intern(scope), intern(window), int(partition)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import structlog
 
-from streams import metrics
-from streams.batch import Batch, unseen
+from streams import metrics, pacing
+from streams.batch import Batch, SourceRecord, unseen
 from streams.counts import Count
 from streams.flush import Flush
 from streams.writer import Fenced, Writer
@@ -29,7 +29,7 @@ class OwnershipError(Exception):
 class State(Protocol):
     """The state of one owned partition of a stage; see `partials` and `totals_state`."""
 
-    def load(self, changelog: str, key: bytes, value: bytes | None) -> None: ...
+    def load(self, changelog: str, records: Sequence[SourceRecord]) -> None: ...
     def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None: ...
     def apply(self, batch: Batch) -> Batch | None: ...
     def flush(self, now_ms: int) -> Flush | None: ...
@@ -54,6 +54,10 @@ class Stage(Protocol):
         """The topics that it reads; all have as many partitions as its changelogs."""
 
     @property
+    def comes_in_bursts(self) -> bool:
+        """Whether what it reads comes at the ticks of another stage (see `pacing`)."""
+
+    @property
     def changelogs(self) -> tuple[str, ...]: ...
     def new_state(self, partition: int) -> State: ...
     def new_writer(self, partition: int) -> Writer: ...
@@ -75,6 +79,8 @@ class Owned:
         self._interval_s = interval_s
         self._flushing = asyncio.Lock()
         self._room = asyncio.Event()
+        self._full = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._closed = False
         self._whole = True
@@ -98,9 +104,7 @@ class Owned:
         Raises:
             GapError: records before it are missing.
         """
-        for record in unseen(batch, self.loaded[batch.topic]):
-            assert record.key is not None, "a changelog's records have keys"
-            self.state.load(batch.topic, record.key, record.value)
+        self.state.load(batch.topic, unseen(batch, self.loaded[batch.topic]))
         self.loaded[batch.topic] = max(self.loaded[batch.topic], batch.end)
 
     def check_loaded(self) -> None:
@@ -118,8 +122,10 @@ class Owned:
         while rest is not None and not self._closed:
             with self._all_or_nothing():
                 rest = self.state.apply(rest)
+            self._arrived.set()
             while self.state.is_full and not self._closed:
                 self._room.clear()
+                self._full.set()
                 await self._room.wait()
 
     @contextmanager
@@ -137,8 +143,7 @@ class Owned:
             while not self._closed:
                 started = time.monotonic()
                 await self.flush()
-                pause = self._interval_s - (time.monotonic() - started)
-                await asyncio.sleep(max(pause, 0.001))
+                await self._pause(time.monotonic() - started)
         except asyncio.CancelledError as error:
             if self._closed:
                 raise
@@ -151,6 +156,16 @@ class Owned:
             if not self._closed:
                 await fail(error)
 
+    async def _pause(self, took_s: float) -> None:
+        """Wait until the next flush is due; what fills the state makes it due at once."""
+        if self.stage.comes_in_bursts:
+            await _wait(self._arrived, self._interval_s)
+            self._arrived.clear()
+            await _wait(self._full, pacing.gather_s(self._interval_s, took_s))
+        else:
+            now_s = time.time()
+            await _wait(self._full, pacing.until_tick_s(self._interval_s, took_s, now_s))
+
     def _say_fenced(self, error: Fenced) -> None:
         log.warning("a write was refused", partition=str(self), error=str(error))
 
@@ -159,6 +174,7 @@ class Owned:
         async with self._flushing:
             if not self._whole:
                 return
+            self._full.clear()
             with self._all_or_nothing():
                 flush = self.state.flush(time.time_ns() // 1_000_000)
             if flush is not None:
@@ -187,3 +203,12 @@ class Owned:
 
     def __str__(self) -> str:
         return f"{self.stage.name}-{self.partition}"
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for an event, but no longer."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from outlay.topics import TopicNames, partition_of
+from streams.decisions import AT_ONCE_MAX
 from streams.owned import State
 from streams.partials import Partials
 from streams.totals_state import TotalsState
 from streams.writer import Writer
 
-SCOPES_CACHE_MAX = 1_048_576
-"""How many scopes' totals partitions are kept ready; murmur2 in Python costs 10 µs and more."""
+SCOPES_CACHE_MAX = 16_384
+"""How many scopes' totals partitions are kept ready; murmur2 in Python costs microseconds."""
 
 NewWriter = Callable[[str, int], Writer]
 """Makes the writer of a stage's partition."""
@@ -53,6 +54,7 @@ class PartialsStage:
     """Stage 1: usage in, partials out; owned by partition of the usage topic."""
 
     name = "partials"
+    comes_in_bursts = False
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class TotalsStage:
     """Stage 2: partials and budget requests in, decisions out; owned by partition of the scopes."""
 
     name = "totals"
+    comes_in_bursts = True
 
     def __init__(
         self,
@@ -94,12 +97,14 @@ class TotalsStage:
         totals_partitions: int,
         refresh_ms: int,
         new_writer: NewWriter,
+        at_once_max: int = AT_ONCE_MAX,
     ) -> None:
         self.sources: tuple[str, ...] = (topics.partials, topics.budgets)
         self.changelogs: tuple[str, ...] = (changelogs.totals, changelogs.budgets)
         self._topics = topics
         self._totals_partition = totals_partition_of(totals_partitions)
         self._refresh_ms = refresh_ms
+        self._at_once_max = at_once_max
         self._new_writer = new_writer
 
     def new_state(self, partition: int) -> State:
@@ -110,6 +115,7 @@ class TotalsStage:
             budgets_changelog=self.changelogs[1],
             partition_of=self._totals_partition,
             refresh_ms=self._refresh_ms,
+            at_once_max=self._at_once_max,
         )
 
     def new_writer(self, partition: int) -> Writer:

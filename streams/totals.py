@@ -1,41 +1,36 @@
 """Totals: the sum of a (scope, window)'s partials, one per usage partition.
 
-A total keeps one part per usage partition and replaces it when a partial with a higher offset
-arrives, so a duplicate, a re-ordering or a replay changes nothing.
+A total keeps one entry per usage partition and replaces it when one with a higher offset arrives,
+so a duplicate, a re-ordering or a replay changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from sys import intern
-
-import msgspec
 
 from outlay.budget import NOTHING, Amounts
 from outlay.window import floor_names, is_forgotten
-from schemas.messages import PartialEntry, PartialsMessage
+from schemas.messages import Entry, PartialsMessage, Windows
 from streams import messages
-from streams.batch import DAY_MAX
-from streams.messages import Entry, Key
-
-
-class Part(msgspec.Struct, gc=False):
-    """What one usage partition adds to a total."""
-
-    partition: int
-    entry: Entry
+from streams.batch import DAY_MAX, SourceRecord
+from streams.flush import Message
 
 
 class Totals:
     """All totals of one totals partition, and how far into the usage topic they reach."""
 
     def __init__(self) -> None:
-        self.parts: dict[Key, tuple[Part, ...]] = {}
+        self.parts: dict[int, Windows] = {}
+        """By usage partition, what it adds to the totals."""
         self.progress: dict[int, int] = {}
         """By usage partition, the offset up to which everything has arrived."""
         self.late = 0
         """Partials that came for a window that was forgotten before."""
-        self._dirty: set[tuple[Key, int]] = set()
+        self.dirty_count = 0
+        """How many entries wait to be written."""
+        self._dirty: dict[int, dict[str, set[str]]] = _no_dirty()
         self.floor_day = 0
         """The newest day that any usage partition has told, as an ordinal."""
         self._floor = ("", "")
@@ -45,27 +40,31 @@ class Totals:
 
     # -- recovery
 
-    def load(self, key: bytes, value: bytes | None) -> None:
-        """Take over one record of the changelog."""
-        if key == messages.FLOOR_KEY:
-            if value is not None:
-                self._raise_floor(messages.decode_int(value))
-        elif key == messages.PROGRESS_KEY:
-            if value is not None:
-                self.progress = messages.decode_offsets(value)
-        else:
-            parsed, partition = messages.parse_totals_changelog_key(key)
-            self._replace(
-                parsed, partition, None if value is None else messages.decode_entry(value)
-            )
+    def load(self, records: Sequence[SourceRecord]) -> None:
+        """Take over records of the changelog, in their order."""
+        for record in records:
+            key, value = messages.key_of(record), record.value
+            if key == messages.FLOOR_KEY:
+                if value is not None:
+                    self._raise_floor(messages.decode_int(value))
+            elif key == messages.PROGRESS_KEY:
+                if value is not None:
+                    self.progress = messages.decode_offsets(value)
+            else:
+                scope, window, partition = messages.parse_totals_changelog_key(key)
+                scopes = self._scopes(partition, window)
+                if value is not None:
+                    scopes[scope] = messages.decode_entry(value)
+                else:
+                    scopes.pop(scope, None)
 
     @property
     def reaches(self) -> dict[int, int]:
         """The highest offset that some total has counted, by usage partition."""
         reached = dict(self.progress)
-        for parts in self.parts.values():
-            for part in parts:
-                reached[part.partition] = max(reached.get(part.partition, -1), part.entry.offset)
+        for partition, windows in self.parts.items():
+            offsets = (e.offset for scopes in windows.values() for e in scopes.values())
+            reached[partition] = max(reached.get(partition, -1), max(offsets, default=-1))
         return reached
 
     # -- reading
@@ -73,48 +72,44 @@ class Totals:
     def merge(self, message: PartialsMessage) -> set[str]:
         """Take over what one usage partition tells; returns the scopes that it concerns."""
         self._raise_floor(message.floor_day)
-        scopes = set()
-        for partial in message.entries:
-            if is_forgotten(partial.window, self._floor):
-                self.late += 1  # forgotten here: it never starts again
+        partition = message.partition
+        concerned: set[str] = set()
+        for window, told in message.entries.items():
+            if is_forgotten(window, self._floor):
+                self.late += len(told)  # forgotten here: it never starts again
                 continue
-            key = self._merge_entry(message.partition, partial)
-            self._dirty.add((key, message.partition))  # also when it brings nothing new
-            scopes.add(key[0])
-        told = message.progress
-        if told is not None and told > self.progress.get(message.partition, -2):
-            self.progress[message.partition] = told
+            self._merge(self._scopes(partition, window), told)
+            dirty = self._dirty[partition][window]
+            before = len(dirty)
+            dirty.update(told)  # also what brings nothing new
+            self.dirty_count += len(dirty) - before
+            concerned.update(told)
+        progress = message.progress
+        if progress is not None and progress > self.progress.get(partition, -2):
+            self.progress[partition] = progress
             self._progress_dirty = True
-        return scopes
+        return concerned
 
-    def _merge_entry(self, partition: int, partial: PartialEntry) -> Key:
-        key = (intern(partial.scope), intern(partial.window))
-        for part in self.parts.get(key, ()):
-            if part.partition == partition:
-                if partial.offset > part.entry.offset:
-                    part.entry = Entry(*partial[2:])
-                return key
-        self._replace(key, partition, Entry(*partial[2:]))
-        return key
+    def _merge(self, scopes: dict[str, Entry], told: dict[str, Entry]) -> None:
+        for scope, entry in told.items():
+            held = scopes.get(scope)
+            if held is None:
+                scopes[intern(scope)] = entry
+            elif entry.offset > held.offset:
+                scopes[scope] = entry
 
-    def _replace(self, key: Key, partition: int, entry: Entry | None) -> None:
-        others = tuple(part for part in self.parts.get(key, ()) if part.partition != partition)
-        if entry is not None:
-            others += (Part(partition, entry),)
-        if others:
-            self.parts[key] = others
-        else:
-            self.parts.pop(key, None)
+    def _scopes(self, partition: int, window: str) -> dict[str, Entry]:
+        return self.parts.setdefault(partition, {}).setdefault(window, {})
 
-    def total(self, key: Key) -> tuple[Amounts, dict[int, int]] | None:
+    def total(self, scope: str, window: str) -> tuple[Amounts, dict[int, int]] | None:
         """The total of a (scope, window), and the offsets that it contains; None when unknown."""
-        parts = self.parts.get(key)
-        if parts is None:
-            return None
-        total = NOTHING
-        for part in parts:
-            total += part.entry.amounts
-        return total, {part.partition: part.entry.offset for part in parts}
+        total, offsets = NOTHING, {}
+        for partition, windows in self.parts.items():
+            entry = windows.get(window, _NO_SCOPES).get(scope)
+            if entry is not None:
+                total += entry.amounts
+                offsets[partition] = entry.offset
+        return (total, offsets) if offsets else None
 
     # -- forgetting
 
@@ -124,32 +119,34 @@ class Totals:
             self._floor = floor_names(day)
             self.floor_rose = True
 
-    def _forget(self) -> Iterator[tuple[bytes, None]]:
-        """Drop the windows below the floor, when it has risen; yields their tombstones."""
-        if not self.floor_rose:
-            return
-        for key in [key for key in self.parts if is_forgotten(key[1], self._floor)]:
-            for part in self.parts.pop(key):
-                self._dirty.discard((key, part.partition))
-                yield messages.totals_changelog_key(key, part.partition), None
+    def _forget(self) -> Iterator[Message]:
+        """Drop the windows below the floor, which has risen; yields their tombstones."""
+        for partition, windows in self.parts.items():
+            for window in [window for window in windows if is_forgotten(window, self._floor)]:
+                self._dirty[partition].pop(window, None)
+                yield from messages.tombstones(f"{window} {partition}", windows.pop(window))
 
     # -- writing
 
-    @property
-    def dirty_count(self) -> int:
-        return len(self._dirty)
-
-    def take_changes(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """The changelog records of all that changed; they count as written from then on."""
-        yield from self._forget()
+    def take_changes(self) -> Iterator[Message]:
+        """The changelog messages of all that changed; they count as written from then on."""
         if self.floor_rose:
+            yield from self._forget()
             yield messages.FLOOR_KEY, messages.encode(self.floor_day)
-        for key, partition in self._dirty:
-            for part in self.parts[key]:
-                if part.partition == partition:
-                    entry = messages.encode(part.entry)
-                    yield messages.totals_changelog_key(key, partition), entry
+        for partition, windows in self._dirty.items():
+            for window, dirty in windows.items():
+                scopes = self.parts[partition][window]
+                changed = ((scope, scopes[scope]) for scope in dirty)
+                yield from messages.changelog_messages(f"{window} {partition}", changed)
         if self._progress_dirty:
             yield messages.PROGRESS_KEY, messages.encode(self.progress)
-        self._dirty.clear()
+        self._dirty = _no_dirty()
+        self.dirty_count = 0
         self.floor_rose = self._progress_dirty = False
+
+
+_NO_SCOPES: dict[str, Entry] = {}
+
+
+def _no_dirty() -> dict[int, dict[str, set[str]]]:
+    return defaultdict(lambda: defaultdict(set))

@@ -6,7 +6,7 @@ It reads the partials and the budget requests of its partition; what it writes g
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -17,8 +17,8 @@ from streams import messages
 from streams.batch import Batch, SourceRecord, unseen
 from streams.budgets import Budgets, RequestError
 from streams.counts import Count
-from streams.decisions import Decisions
-from streams.flush import Flush, Outgoing, Unit, cut
+from streams.decisions import AT_ONCE_MAX, Decisions
+from streams.flush import Flush, Outgoing, Unit, apart, cut
 from streams.totals import Totals
 
 DIRTY_MAX = 500_000
@@ -31,7 +31,7 @@ REJECTED_MAX = 10_000
 class TotalsState:
     """The state of one partition of the totals stage.
 
-    Its life: `load` for each changelog record, `begin`, then `apply` and `flush` in turn.
+    Its life: `load` for each batch of a changelog, `begin`, then `apply` and `flush` in turn.
     """
 
     def __init__(
@@ -43,11 +43,14 @@ class TotalsState:
         budgets_changelog: str,
         partition_of: Callable[[str], int],
         refresh_ms: int,
+        at_once_max: int = AT_ONCE_MAX,
     ) -> None:
         self.partition = partition
         self.totals = Totals()
         self.budgets = Budgets(partition, partition_of)
-        self.decisions = Decisions(self.totals, self.budgets, refresh_ms=refresh_ms)
+        self.decisions = Decisions(
+            self.totals, self.budgets, refresh_ms=refresh_ms, at_once_max=at_once_max
+        )
         self.positions: dict[str, int] = {}
         """The next offset to apply, by source topic."""
         self._counts: Counter[Count] = Counter()
@@ -62,9 +65,9 @@ class TotalsState:
 
     # -- recovery
 
-    def load(self, changelog: str, key: bytes, value: bytes | None) -> None:
-        """Take over one record of a changelog."""
-        self._changelogs[changelog].load(key, value)
+    def load(self, changelog: str, records: Sequence[SourceRecord]) -> None:
+        """Take over records of a changelog, in their order."""
+        self._changelogs[changelog].load(records)
 
     def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None:
         """Start to apply at the committed offsets; publish only from `ends` on."""
@@ -110,8 +113,7 @@ class TotalsState:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._reject(self._topics.partials, record, f"not a partials message: {error}")
             return
-        for scope in self.totals.merge(message):
-            self.decisions.moved(scope)
+        self.decisions.moved(self.totals.merge(message))
 
     def _request(self, record: SourceRecord) -> None:
         try:
@@ -119,7 +121,7 @@ class TotalsState:
         except RequestError as error:
             self._reject(self._topics.budgets, record, str(error))
             return
-        self.decisions.moved(scope)
+        self.decisions.moved({scope})
         if answer is not None:
             self.decisions.answered(scope, answer)
 
@@ -155,7 +157,7 @@ class TotalsState:
         The input is committed only up to what the published decisions contain: while one waits
         for its refresh, or everything for the end of the take-over, nothing is.
         """
-        outputs = [] if self.holds else list(self._publications(now_ms))
+        outputs = [] if self.holds else self._publications(now_ms)
         changelog = list(self._changes())
         letters = [
             messages.dead_letter_message(self._topics.rejected, letter) for letter in self._rejected
@@ -170,23 +172,25 @@ class TotalsState:
         if settled:
             self._committed = dict(self.positions)
             offsets = {(topic, self.partition): at for topic, at in self.positions.items()}
-        return cut(_units(outputs + letters, changelog), offsets)
+        return cut(_units([*outputs, *letters], changelog), offsets)
 
-    def _publications(self, now_ms: int) -> Iterable[Outgoing]:
-        for key, value in self.decisions.publish(now_ms):
-            yield Outgoing(self._topics.decisions, self.partition, key, value)
+    def _publications(self, now_ms: int) -> list[Outgoing]:
+        published = list(self.decisions.publish(now_ms))
+        return [Outgoing(self._topics.decisions, self.partition, published)] if published else []
 
     def _changes(self) -> Iterable[Outgoing]:
         if self.totals.floor_rose:
             self.budgets.forget(self.totals.floor_day - DAY_RETENTION_DAYS)
         for changelog, table in self._changelogs.items():
-            for key, value in table.take_changes():
-                yield Outgoing(changelog, self.partition, key, value)
+            if changes := list(table.take_changes()):
+                yield Outgoing(changelog, self.partition, changes)
 
 
 def _units(outputs: list[Outgoing], changelog: list[Outgoing]) -> Iterable[Unit]:
-    """One message a unit, all outputs first: what the changelog shows has been published."""
+    """All outputs first: what the changelog shows has been published."""
     for output in outputs:
-        yield Unit([output], [])
-    for record in changelog:
-        yield Unit([], [record])
+        for part in apart(output):
+            yield Unit([part], [])
+    for each in changelog:
+        for part in apart(each):
+            yield Unit([], [part])

@@ -1,8 +1,7 @@
 """The transport: Faust's own, opened where it is slow or wrong.
 
-- Source topics reach their agents as one message per fetched batch, and so do changelogs reach
-  recovery (see `streams.batch`).
-- A changelog's batch also covers offsets that no message has: behind the marker of
+- Source topics reach their agents as one message per fetch, and so do changelogs reach recovery
+  (see `streams.fetching`). A batch also covers offsets that no message has: behind the marker of
   a transaction, Faust's recovery would wait for ever.
 - Nothing is taken from a source topic before recovery is really over: Faust resumes sources first,
   then seeks, and then clears its queues, which would skip messages silently.
@@ -21,7 +20,7 @@ from aiokafka.consumer.fetcher import OffsetResetStrategy
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.batch import Batch
+from streams.fetching import fetch
 
 FETCH_TIMEOUT_S = 0.1
 """How long one fetch waits for messages; markers alone are handed over after that."""
@@ -78,36 +77,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> dict[TP, Any]:
-        assignment = _assignment(consumer)
-        before = _positions(assignment, active_partitions)
-        fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
-        if _assignment(consumer) is not assignment:
-            # Positions of two assignments say nothing of what lies between them.
-            before = {tp: records[0].offset for tp, records in fetched.items()}
-        after = _positions(_assignment(consumer), before)
-        return {
-            tp: [Batch(tp.topic, tp.partition, fetched.get(tp, ()), start, after[tp])]
-            for tp, start in before.items()
-            if after.get(tp, start) > start
-        }
+        if not self.consumer.flow_active:
+            return {}
+        fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise driver.ConsumerStoppedError
+        with fetcher._subscriptions.fetch_context():
+            batches = await fetch(fetcher, active_partitions, timeout or 0.0)
+        return {tp: [batch] for tp, batch in batches.items()}
 
     def set_strict(self, strict: bool) -> None:
         """Whether a position out of the log's range is an error (or goes back to its start)."""
         strategy = OffsetResetStrategy.NONE if strict else OffsetResetStrategy.EARLIEST
         self._ensure_consumer()._fetcher._default_reset_strategy = strategy
-
-
-def _assignment(consumer: Any) -> Any:
-    return consumer._subscription.subscription.assignment
-
-
-def _positions(assignment: Any, partitions: Iterable[TP]) -> dict[TP, int]:
-    if assignment is None:
-        return {}
-    states = ((tp, assignment.state_value(tp)) for tp in partitions)
-    return {
-        tp: state.position for tp, state in states if state is not None and state.has_valid_position
-    }
 
 
 class Consumer(driver.Consumer):

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
-from streams.flush import Flush, Offsets, Outgoing, Transaction
+from streams.flush import Flush, Message, Offsets, Outgoing, Transaction
 
 BATCH_BYTES_MAX = 1_000_000
 """The largest batch sent, in bytes: just below what a broker takes by default."""
@@ -110,7 +110,7 @@ class TransactionalWriter:
             await _abort(producer)
             raise
         await producer.commit_transaction()
-        self._written += len(transaction.outputs) + len(transaction.changelog)
+        self._written += transaction.size
 
     async def stop(self) -> None:
         producer, self._producer = self._producer, None
@@ -181,26 +181,26 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-async def _send(producer: AIOKafkaProducer, messages: list[Outgoing]) -> None:
+async def _send(producer: AIOKafkaProducer, outgoing: list[Outgoing]) -> None:
     """Send messages in their order per partition; returns when each is acknowledged."""
-    if not messages:
-        return
-    targets: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
-    for message in messages:
-        targets[message.topic, message.partition].append(message)
+    targets: dict[tuple[str, int], list[Sequence[Message]]] = defaultdict(list)
+    for each in outgoing:
+        targets[each.topic, each.partition].append(each.messages)
     await _all(*(_send_to(producer, *target, queued) for target, queued in targets.items()))
 
 
 async def _send_to(
-    producer: AIOKafkaProducer, topic: str, partition: int, messages: list[Outgoing]
+    producer: AIOKafkaProducer, topic: str, partition: int, queued: list[Sequence[Message]]
 ) -> None:
     acknowledged = []
     batch = producer.create_batch()
-    for message in messages:
-        if batch.append(key=message.key, value=message.value, timestamp=None) is None:
+    for messages in queued:
+        for key, value in messages:
+            if batch.append(key=key, value=value, timestamp=None) is not None:
+                continue
             acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
             batch = producer.create_batch()
-            if batch.append(key=message.key, value=message.value, timestamp=None) is None:
+            if batch.append(key=key, value=value, timestamp=None) is None:
                 raise ValueError(f"a message for {topic} is over {BATCH_BYTES_MAX} bytes")
     acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
     await _all(*acknowledged)

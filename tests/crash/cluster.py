@@ -85,7 +85,7 @@ class Cluster:
             start = {tp: at for tp, at in committed.items() if tp[0] == topic}
             # A report of progress each second is the rest of an idle stream.
             rest = [
-                r for r in self.kafka.read(topic, start) if b'"entries":[]' not in (r.value or b"")
+                r for r in self.kafka.read(topic, start) if b'"entries":{}' not in (r.value or b"")
             ]
             if rest:
                 return False

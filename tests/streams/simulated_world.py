@@ -30,7 +30,7 @@ from outlay.decision import (
 )
 from outlay.topics import TopicNames, partition_of
 from outlay.usage import UsageRecord, encode_usage
-from schemas.messages import PartialEntry
+from schemas.messages import Entry
 from streams import messages
 from streams.batch import Batch
 from streams.flush import Flush
@@ -38,6 +38,7 @@ from streams.owned import Stage, State
 from streams.partials import Partials
 from streams.stages import Changelogs, PartialsStage, TotalsStage
 from streams.totals_state import TotalsState
+from tests.streams.flat import flat
 from tests.streams.simulated_broker import FencedWrite, Record, SimulatedBroker, TopicPartition
 
 P, Q = 3, 2
@@ -78,9 +79,7 @@ class Task:
         self.state: State = stage.new_state(partition)
         for changelog in stage.changelogs:
             at = (changelog, partition)
-            for record in broker.read(at, 0, broker.end(at)):
-                assert record.key is not None
-                self.state.load(changelog, record.key, record.value)
+            self.state.load(changelog, broker.read(at, 0, broker.end(at)))
         self.next = {t: broker.committed.get((t, partition), 0) for t in stage.sources}
         ends = {t: broker.end((t, partition)) for t in stage.sources}
         self.state.begin(dict(self.next), ends)
@@ -118,7 +117,7 @@ class Task:
         for transaction in plan.transactions:
             for group in (transaction.outputs, transaction.changelog):
                 by_target = defaultdict(list)
-                for message in group:
+                for message in flat(group):
                     by_target[message.topic, message.partition].append(message)
                 for target in rng.sample(sorted(by_target), len(by_target)):
                     for message in by_target[target]:
@@ -141,14 +140,16 @@ class Worker:
 class World:
     """Two or three workers, one broker, and what the log says."""
 
-    def __init__(self, rules: Rules = Rules(), refresh_ms: int = 1_000) -> None:
+    def __init__(
+        self, rules: Rules = Rules(), refresh_ms: int = 1_000, at_once_max: int = 0
+    ) -> None:
         self.rules = rules
         self.broker = SimulatedBroker()
         self.now = START
         self.pauses_ms: tuple[int, ...] = (1, 100, 400, 1_200)
         self.stages: list[Stage] = [
             PartialsStage(TOPICS, CHANGELOGS, Q, _no_writer),
-            TotalsStage(TOPICS, CHANGELOGS, Q, refresh_ms, _no_writer),
+            TotalsStage(TOPICS, CHANGELOGS, Q, refresh_ms, _no_writer, at_once_max),
         ]
         self.workers = [Worker(), Worker(), Worker()]
         self.violations: list[str] = []
@@ -326,15 +327,16 @@ class World:
         topic, partition = at
         if topic == TOPICS.partials:
             message = messages.decode_partials(record.value or b"")
-            for entry in message.entries:
-                self._check_sum(message.partition, (entry.scope, entry.window), entry)
+            for window, scopes in message.entries.items():
+                for scope, entry in scopes.items():
+                    self._check_sum(message.partition, (scope, window), entry)
         elif topic == TOPICS.decisions and record.key is not None:
             self._observe_decision(partition, record.key, record.value)
 
-    def _check_sum(self, p: int, key: Key, entry: PartialEntry) -> None:
+    def _check_sum(self, p: int, key: Key, entry: Entry) -> None:
         want = self.truth(p, key, entry.offset)
         if (entry.cost_nano, entry.executions) != want and not self._aged(key[1]):
-            self.violate(f"partial {p} {key} @{entry.offset}: {entry[3:5]}, the log says {want}")
+            self.violate(f"partial {p} {key} @{entry.offset}: {entry}, the log says {want}")
 
     def _aged(self, window: str) -> bool:
         """Whether a window is old enough that records may have come too late for it."""
@@ -431,7 +433,7 @@ class World:
         for key in {key for _, key in self._prefix}:
             if partition_of(key[0].encode(), Q) != state.partition:
                 continue
-            total = state.totals.total(key)
+            total = state.totals.total(*key)
             if key[1] < (floor[0] if len(key[1]) > 7 else floor[1]):
                 assert total is None, f"{key} was to be forgotten"
                 continue
@@ -474,7 +476,7 @@ class World:
         """The decision that a reader holds shows the totals of its windows."""
         day = self.now.strftime("%Y-%m-%d")
         for window in (day, day[:7]):
-            total = state.totals.total((held.scope, window))
+            total = state.totals.total(held.scope, window)
             usage = held.windows.get(window)
             assert (total is None) == (usage is None), (held.scope, window)
             if total is not None and usage is not None:

@@ -11,6 +11,7 @@ import pytest
 from outlay.decision import BudgetRequest, encode
 from streams.batch import day_start_ms
 from streams.budgets import Budgets, RequestError
+from tests.streams.flat import as_records
 
 SCOPE = "organization:acme"
 TODAY = date(2026, 3, 1).toordinal()
@@ -105,8 +106,7 @@ def test_the_changelog_gives_back_what_was_decided() -> None:
     """A new owner answers a replayed request as the old one did."""
     book, copy = budgets(), budgets()
     first = decide(book, request("r1", changes={"monthly_budget_usd": 0.1}), 0)
-    for key, value in book.take_changes():
-        copy.load(key, value)
+    copy.load(as_records(book.take_changes()))
     assert copy.states == book.states
     assert decide(copy, request("r1"), 0) == first
 

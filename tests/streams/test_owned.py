@@ -14,6 +14,7 @@ from streams.flush import Flush, Outgoing, Unit, cut
 from streams.flush import Offsets as FlushOffsets
 from streams.owned import Owned
 from streams.writer import Fenced
+from tests.streams.flat import entries, outputs
 from tests.streams.test_totals import NOON, batch, new_partials, usage
 
 USAGE = "outlay.usage"
@@ -47,6 +48,7 @@ class OneStage:
     """A stage of one partition, on a given writer."""
 
     name, sources, changelogs = "partials", (USAGE,), ("changelog",)
+    comes_in_bursts = False
 
     def __init__(self, writer: FailingWriter) -> None:
         self._writer = writer
@@ -103,7 +105,7 @@ def test_after_a_failed_batch_nothing_is_written_any_more(
     async def apply(owned: Owned) -> None:
         await writer.first_write.wait()
         with monkeypatch.context() as broken:
-            broken.setattr(partials_module, "scope_keys", lambda *ids: 1 // 0)
+            broken.setattr(partials_module, "decode_plain", lambda *run: 1 // 0)
             await owned.apply(batch((encode_usage([usage(NOON)]), NOON)))
 
     assert isinstance(asyncio.run(owned_after_failure(writer, apply)), ZeroDivisionError)
@@ -121,17 +123,17 @@ def test_a_batch_that_is_all_dead_letters_is_taken_in_parts() -> None:
         rest = state.apply(rest)
         flush = state.flush(0)
         assert flush is not None
-        count = sum("rejected" in m.topic for t in flush.transactions for m in t.outputs)
+        count = sum("rejected" in m.topic for m in outputs(flush))
         assert count <= 2 * partials_module.REJECTED_MAX
         letters, parts = letters + count, parts + 1
     assert (letters, state.position) == (50_000, 6)
     assert parts > 1
-    assert state.entries["organization:acme", "2026-03"].executions == 1
+    assert entries(state)["organization:acme", "2026-03"][1] == 1
 
 
 def test_the_offsets_are_committed_with_the_last_of_several_transactions() -> None:
     """Otherwise a crash between them would lose what the others were to write."""
-    units = [Unit([Outgoing("t", 0, None, b"x")], []) for _ in range(120_000)]
+    units = [Unit([Outgoing("t", 0, [(None, b"x")])], []) for _ in range(120_000)]
     flush = cut(units, {("s", 0): 7})
     assert len(flush.transactions) == 3
     assert [t.offsets for t in flush.transactions] == [{}, {}, {("s", 0): 7}]

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from outlay.topics import TopicNames
 from outlay.usage import UsageRecord, encode_usage
-from schemas.messages import PartialEntry, PartialsMessage
+from schemas.messages import Entry, PartialsMessage
 from streams import messages
 from streams.batch import Batch, GapError
 from streams.flush import Flush
 from streams.partials import Partials
 from streams.totals import Totals
 from streams.totals_state import TotalsState
+from tests.streams.flat import as_records, changelog, entries, outputs
 from tests.streams.simulated_broker import Record
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -56,10 +57,7 @@ def begun(partials: Partials, position: int = 0) -> Partials:
 def read_back(flush: Flush) -> Partials:
     """What a new owner recovers from the changelog that a flush writes."""
     copy = new_partials()
-    for transaction in flush.transactions:
-        for record in transaction.changelog:
-            assert record.key is not None
-            copy.load("changelog", record.key, record.value)
+    copy.load("changelog", as_records((m.key, m.value) for m in changelog(flush)))
     return copy
 
 
@@ -68,7 +66,7 @@ def test_a_total_is_the_newest_part_of_each_partition_in_any_order(data: st.Data
     """A duplicate, a re-ordering or a replay of partials changes nothing."""
     newest = {p: data.draw(st.integers(0, 9)) for p in range(3)}
     told = [
-        PartialsMessage(p, 0, at, [PartialEntry(*KEY, at, 100 * p + at, at, 1, 1)])
+        PartialsMessage(p, 0, at, {KEY[1]: {KEY[0]: Entry(at, 100 * p + at, at, 1, 1)}})
         for p, last in newest.items()
         for at in range(last + 1)
     ]
@@ -76,7 +74,7 @@ def test_a_total_is_the_newest_part_of_each_partition_in_any_order(data: st.Data
     totals = Totals()
     for message in data.draw(st.permutations(told)):
         totals.merge(message)
-    total = totals.total(KEY)
+    total = totals.total(*KEY)
     assert total is not None
     assert total[0].cost_nano == sum(100 * p + at for p, at in newest.items())
     assert total[1] == newest
@@ -96,20 +94,23 @@ def test_the_grouping_of_batches_does_not_matter(seed: int, size: int) -> None:
     pieces = begun(new_partials())
     for start in range(0, len(values), size):
         pieces.apply(batch(*values[start : start + size], start=start))
-    sums = [{k: (e.cost_nano, e.executions) for k, e in p.entries.items()} for p in (whole, pieces)]
-    assert sums[0] == sums[1]
-    assert sums[0][KEY][1] == 36
+    for partials in (whole, pieces):
+        partials.flush(0)
+    assert entries(whole) == entries(pieces)
+    assert entries(whole)[KEY][1] == 36
 
 
 def test_records_of_one_message_count_together_in_a_replay() -> None:
     """All records of a packed message share its offset, and none is taken for a repetition."""
     partials = new_partials()
-    partials.load("changelog", b"organization:acme 2026-03-01", b"[4,1000000000,1,0,0]")
+    counted = Record(0, b"organization:acme 2026-03-01", b"[4,1000000000,1,0,0]", 0)
+    partials.load("changelog", [counted])
     begun(partials, 4)
     packed = encode_usage([usage(NOON, agent_id="a"), usage(NOON, agent_id="b")])
     partials.apply(batch((packed, NOON), (packed, NOON), start=4))
-    assert partials.entries[KEY].cost_nano == 3 * 10**9  # offset 4 was contained
-    assert partials.entries["organization:acme/agent:b", KEY[1]].cost_nano == 2 * 10**9
+    partials.flush(0)
+    assert entries(partials)[KEY][0] == 3 * 10**9  # offset 4 was contained
+    assert entries(partials)["organization:acme/agent:b", KEY[1]][0] == 2 * 10**9
 
 
 def test_a_gap_in_the_source_is_an_error_and_a_repetition_is_not() -> None:
@@ -117,7 +118,8 @@ def test_a_gap_in_the_source_is_an_error_and_a_repetition_is_not() -> None:
     partials = begun(new_partials())
     partials.apply(batch((encode_usage([usage(NOON)]), NOON)))
     partials.apply(batch((encode_usage([usage(NOON)]), NOON)))
-    assert partials.entries[KEY].executions == 1
+    partials.flush(0)
+    assert entries(partials)[KEY][1] == 1
     with pytest.raises(GapError, match="expected offset 1"):
         partials.apply(batch((encode_usage([usage(NOON)]), NOON), start=2))
 
@@ -130,22 +132,24 @@ def test_the_changelog_gives_back_what_was_written() -> None:
     assert flush is not None
     copy = read_back(flush)
     assert copy.entries == partials.entries
-    assert len(copy.entries) == 10
+    assert len(entries(copy)) == 10
 
 
 def test_a_window_is_forgotten_by_the_log_and_never_starts_again() -> None:
     """Retention follows the broker's timestamps; a late record touches no forgotten window."""
     partials = begun(new_partials())
     partials.apply(batch((encode_usage([usage(NOON)]), NOON)))
+    partials.flush(0)
     later = NOON + timedelta(days=41)
     partials.apply(batch((encode_usage([usage(later)]), later), start=1))
     flush = partials.flush(0)
     assert flush is not None
-    gone = [m.key for t in flush.transactions for m in t.changelog if m.value is None]
+    gone = [m.key for m in changelog(flush) if m.value is None]
     assert b"organization:acme 2026-03-01" in gone
     partials.apply(batch((encode_usage([usage(NOON)]), later), start=2))
-    assert KEY not in partials.entries
-    assert partials.entries["organization:acme", "2026-03"].executions == 2  # its month is kept
+    partials.flush(0)
+    assert KEY not in entries(partials)
+    assert entries(partials)["organization:acme", "2026-03"][1] == 2  # its month is kept
     assert partials.take_counts()["late"] == 1
 
 
@@ -159,20 +163,21 @@ def test_the_floor_survives_a_restart() -> None:
     copy = read_back(flush)
     begun(copy, 1)
     copy.apply(batch((encode_usage([usage(NOON)]), NOON), start=1))
-    assert KEY not in copy.entries
+    copy.flush(0)
+    assert KEY not in entries(copy)
 
 
 def test_totals_forget_with_tombstones() -> None:
     """What the partials' floor has passed goes from the totals too, and stays away."""
     totals = Totals()
-    entry = PartialEntry(*KEY, 0, 5, 1, 0, 0)
-    totals.merge(PartialsMessage(0, date(2026, 3, 1).toordinal(), 0, [entry]))
+    told = {KEY[1]: {KEY[0]: Entry(0, 5, 1, 0, 0)}}
+    totals.merge(PartialsMessage(0, date(2026, 3, 1).toordinal(), 0, told))
     list(totals.take_changes())
-    totals.merge(PartialsMessage(1, date(2026, 4, 20).toordinal(), 0, []))
+    totals.merge(PartialsMessage(1, date(2026, 4, 20).toordinal(), 0, {}))
     changes = dict(totals.take_changes())
     assert changes[b"organization:acme 2026-03-01 0"] is None
-    totals.merge(PartialsMessage(0, 0, 1, [entry._replace(offset=1)]))
-    assert totals.total(KEY) is None
+    totals.merge(PartialsMessage(0, 0, 1, {KEY[1]: {KEY[0]: Entry(1, 5, 1, 0, 0)}}))
+    assert totals.total(*KEY) is None
     assert totals.late == 1
 
 
@@ -186,12 +191,12 @@ def test_partials_messages_are_split_and_tell_their_progress_last() -> None:
     )
     flush = partials.flush(0)
     assert flush is not None
-    told = [m.value for t in flush.transactions for m in t.outputs]
+    told = [m.value for m in outputs(flush)]
     assert len(told) > 1
     assert all(value is not None and len(value) < 600_000 for value in told)
     parsed = [messages.decode_partials(value or b"") for value in told]
     assert [m.progress for m in parsed] == [None] * (len(parsed) - 1) + [3]
-    assert sum(len(m.entries) for m in parsed) == len(partials.entries)
+    assert sum(len(s) for m in parsed for s in m.entries.values()) == len(entries(partials))
 
 
 def test_a_message_of_bad_records_is_not_multiplied() -> None:
@@ -201,7 +206,7 @@ def test_a_message_of_bad_records_is_not_multiplied() -> None:
     partials.apply(batch((value, NOON)))
     flush = partials.flush(0)
     assert flush is not None
-    letters = [m for t in flush.transactions for m in t.outputs if "rejected" in m.topic]
+    letters = [m for m in outputs(flush) if "rejected" in m.topic]
     assert len(letters) == 5_000
     assert sum(len(m.value or b"") for m in letters) < 12 * len(value) * 2
 
@@ -212,18 +217,17 @@ def test_a_timestamp_beyond_the_calendar_raises_no_floor() -> None:
     record = Record(0, None, encode_usage([usage(NOON)]), 2**62)
     partials.apply(Batch("outlay.usage", 0, [record], 0, 1))
     assert partials.flush(0) is not None
-    assert KEY in partials.entries
+    assert KEY in entries(partials)
 
 
 def test_the_totals_floor_survives_a_restart() -> None:
     """A partial that lags behind starts no forgotten window again, also at a new owner."""
     totals = Totals()
-    totals.merge(PartialsMessage(1, date(2026, 4, 20).toordinal(), 0, []))
+    totals.merge(PartialsMessage(1, date(2026, 4, 20).toordinal(), 0, {}))
     copy = Totals()
-    for key, value in totals.take_changes():
-        copy.load(key, value)
-    copy.merge(PartialsMessage(0, 0, 1, [PartialEntry(*KEY, 1, 5, 1, 0, 0)]))
-    assert copy.total(KEY) is None
+    copy.load(as_records(totals.take_changes()))
+    copy.merge(PartialsMessage(0, 0, 1, {KEY[1]: {KEY[0]: Entry(1, 5, 1, 0, 0)}}))
+    assert copy.total(*KEY) is None
 
 
 def test_a_deleted_budget_is_forgotten_while_the_stage_holds() -> None:
@@ -237,10 +241,11 @@ def test_a_deleted_budget_is_forgotten_while_the_stage_holds() -> None:
         partition_of=lambda scope: 0,
         refresh_ms=1_000,
     )
-    state.load("B", KEY[0].encode(), b'{"budget":null,"version":2,"offset":1,"day":700000}')
+    deleted = b'{"budget":null,"version":2,"offset":1,"day":700000}'
+    state.load("B", as_records([(KEY[0].encode(), deleted)]))
     state.begin({topics.partials: 0, topics.budgets: 2}, {topics.partials: 2, topics.budgets: 2})
-    entry = PartialEntry(*KEY, 1, 5, 1, 0, 0)
-    told = messages.encode(PartialsMessage(0, NOON.toordinal(), 1, [entry]))
+    windows = {KEY[1]: {KEY[0]: Entry(1, 5, 1, 0, 0)}}
+    told = messages.encode(PartialsMessage(0, NOON.toordinal(), 1, windows))
     for offset in range(2):
         record = Record(offset, None, told, 0)
         state.apply(Batch(topics.partials, 0, [record], offset, offset + 1))

@@ -1,0 +1,122 @@
+"""Plain usage: runs of records that count at first sight, judged together.
+
+`decode_plain` says of a run what `decode_usage` would say of each of its messages, or nothing: what
+it does not recognise as plain is for `decode_usage` to judge. It asks about columns, not records:
+the checks that take a function call each cost a fraction of the decoding that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from outlay.judging import MESSAGE_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, latest_time
+from outlay.money import NANO_PER_USD
+from outlay.usage import EXECUTIONS_MAX, TOKENS_MAX, UsageRecord
+
+RUN_MAX = 100
+"""How many messages are worth judging together: more fall out of the processor's cache."""
+
+COST_LENGTH_MAX = 11
+"""The longest plain cost, in characters: `0.123456789`. So it has no tenth decimal."""
+
+PLAIN_NANO_MAX = 10**15
+"""Up to here, in nano-dollars, a binary double times 10**9 rounds to the exact amount."""
+
+_Cost = Annotated[str, msgspec.Meta(max_length=COST_LENGTH_MAX)]
+_Uuid = Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+_Executions = Annotated[int, msgspec.Meta(ge=0, le=EXECUTIONS_MAX)]
+
+
+class _PlainRecord(UsageRecord, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A record as nearly all are: the decoder itself refuses the others."""
+
+    id: _Uuid
+    cost_usd: _Cost
+    input_tokens: _Tokens = 0
+    output_tokens: _Tokens = 0
+    executions: _Executions = 1
+
+
+class PlainUsage(NamedTuple):
+    """Records that all count, with their costs in nano-dollars.
+
+    `day` is the ordinal of the UTC day that they are of; None where they are of several.
+    """
+
+    records: Sequence[UsageRecord]
+    costs_nano: Sequence[int]
+    day: int | None
+
+
+_decode_one = msgspec.json.Decoder(_PlainRecord).decode
+_decode_many = msgspec.json.Decoder(list[_PlainRecord]).decode
+_decode_floats = msgspec.json.Decoder(list[float]).decode
+_HEX = b"0123456789abcdefABCDEF"
+_DECIMAL = b"0123456789.,"
+
+
+def decode_plain(values: Sequence[bytes | None], timestamp_ms: int) -> PlainUsage | None:
+    """The records of a run of messages, when they all plainly count; None when one may not.
+
+    The run is one message with an array, or up to `RUN_MAX` messages with a record each.
+    `timestamp_ms` is the earliest of their messages' own. Never raises.
+    """
+    try:
+        joined = values[0] if len(values) == 1 else b"".join(values)  # type: ignore[arg-type]
+        if not joined or len(joined) > MESSAGE_BYTES_MAX:
+            return None
+        records: Sequence[UsageRecord]
+        if len(values) == 1 and joined[0] == 0x5B:  # [
+            records, brackets = _decode_many(joined), 1
+        else:
+            records, brackets = [_decode_one(value) for value in values], 0  # type: ignore[arg-type]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, TypeError):
+        return None
+    count = len(records)
+    if (
+        not 0 < count <= RECORDS_PER_MESSAGE_MAX
+        # So none has metadata, and nothing nests, whatever fields there are that no one knows.
+        or joined.count(b"{") != count
+        or joined.count(b"[") != brackets
+        or not _are_uuids([record.id for record in records])
+        or (costs_nano := _costs_nano([record.cost_usd for record in records])) is None  # type: ignore[misc]
+    ):
+        return None
+    times = [record.occurred_at for record in records]
+    first, last = min(times).astimezone(UTC), max(times).astimezone(UTC)
+    if not 2 < first.year <= last.year < 9998 or last > latest_time(timestamp_ms):
+        return None
+    day = first.toordinal()
+    return PlainUsage(records, costs_nano, day if day == last.toordinal() else None)
+
+
+def _are_uuids(ids: list[str]) -> bool:
+    """Whether all are UUIDs with dashes; each is known to have 36 characters."""
+    joined, dashes = "".join(ids), "-" * len(ids)
+    return (
+        joined[8::36] == dashes
+        and joined[13::36] == dashes
+        and joined[18::36] == dashes
+        and joined[23::36] == dashes
+        and joined.encode("ascii", "replace").translate(None, _HEX) == b"-" * (4 * len(ids))
+    )
+
+
+def _costs_nano(costs: list[str]) -> list[int] | None:
+    """The costs in nano-dollars; None when one is not a short decimal number as JSON has them."""
+    joined = ",".join(costs).encode()
+    if joined.translate(None, _DECIMAL):
+        return None  # a sign, an exponent, a space: not for here
+    try:
+        amounts = _decode_floats(b"[%b]" % joined)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    nanos = [round(amount * NANO_PER_USD) for amount in amounts]
+    if len(nanos) != len(costs) or max(nanos) > PLAIN_NANO_MAX:
+        return None  # a comma inside one of them, or too much to be exact
+    return nanos

@@ -1,0 +1,82 @@
+"""Fetching: batches straight from what aiokafka has fetched.
+
+aiokafka hands out one Python object a message, made in a generator: that costs as much as decoding
+it. Here the messages are taken as its C code parses them, whole fetches at a time, and with them
+the offsets that no message has: control messages, and what compaction took away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+from typing import Any
+
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED, FetchResult
+from faust.types import TP
+
+from streams.batch import Batch, SourceRecord
+
+
+async def fetch(fetcher: Any, partitions: Collection[TP], timeout_s: float) -> dict[TP, Batch]:
+    """What has been fetched of some partitions; waits for something up to `timeout_s` seconds.
+
+    Positions move on past what is handed over. Raises what a fetch has met.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        # What belongs to the last assignment must not be handed out under the next.
+        if fetcher._subscriptions.reassignment_in_progress:
+            await fetcher._subscriptions.wait_for_assignment()
+        batches = _drain(fetcher, partitions)
+        left_s = deadline_s - time.monotonic()
+        if batches or left_s <= 0:
+            return batches
+        waiter = fetcher._create_fetch_waiter()
+        done, _ = await asyncio.wait([waiter], timeout=left_s)
+        if not done:
+            waiter.cancel()
+            return {}
+        if fetcher._closed:
+            return {}
+
+
+def _drain(fetcher: Any, partitions: Collection[TP]) -> dict[TP, Batch]:
+    batches: dict[TP, Batch] = {}
+    for tp, fetched in list(fetcher._records.items()):
+        if tp not in partitions:
+            if not fetcher._subscriptions.is_assigned(tp):
+                del fetcher._records[tp]
+            continue
+        is_error = type(fetched) is not FetchResult
+        if is_error and batches:
+            continue  # it is raised the next time: what is here comes first
+        del fetcher._records[tp]
+        fetcher._notify(fetcher._wait_consume_future)
+        if is_error:
+            fetched.check_raise()
+        elif fetched.check_assignment(tp) and fetched.has_more():
+            batch = _take(tp, fetched)
+            if batch.end > batch.start:
+                batches[tp] = batch
+    return batches
+
+
+def _take(tp: TP, fetched: Any) -> Batch:
+    """All messages of one fetch of a partition."""
+    source = fetched._partition_records
+    if source._isolation_level != READ_UNCOMMITTED or source._check_crcs:
+        raise RuntimeError("fetching reads uncommitted messages, and checks no CRCs")
+    start = end = source.next_fetch_offset
+    records: list[SourceRecord] = []
+    while source._records.has_next():
+        batch = source._records.next_batch()
+        if not batch.is_control_batch:
+            if batch.base_offset >= end:
+                records += batch
+            else:  # the fetch began in the middle of it
+                records += [record for record in batch if record.offset >= end]
+        end = max(end, batch.next_offset)
+    source.next_fetch_offset = end
+    fetched._update_position()
+    return Batch(tp.topic, tp.partition, records, start, end)

@@ -1,0 +1,143 @@
+"""Sums: usage added up by whose it is, before it is added to any scope's total.
+
+An agent's records nearly always come from one team and one user, so the sums are found by the agent
+alone: one look-up a record. What an agent does for others is summed beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from sys import intern
+from typing import TypeVar
+
+from outlay.scope import agent_key, wide_scope_keys
+from outlay.usage import UsageRecord
+from outlay.window import day_ordinal, window_names
+
+_K = TypeVar("_K")
+
+Amounts = list[int]
+"""Nano-dollars, executions, input tokens, output tokens."""
+
+
+class _Sum:
+    """What one agent used for one user of one team, in one day."""
+
+    __slots__ = (
+        "cost_nano", "executions", "input_tokens", "organization_id", "output_tokens", "team_id",
+        "user_id",
+    )  # fmt: skip
+
+    def __init__(self, record: UsageRecord) -> None:
+        # Interned: comparing with them then takes no trip to memory.
+        self.organization_id = intern(record.organization_id)
+        self.team_id = None if record.team_id is None else intern(record.team_id)
+        self.user_id = None if record.user_id is None else intern(record.user_id)
+        self.cost_nano = self.executions = self.input_tokens = self.output_tokens = 0
+
+
+class Sums:
+    """The usage of some messages."""
+
+    def __init__(self) -> None:
+        self._days: dict[int, dict[str, _Sum]] = {}
+        self._others: dict[int, dict[tuple[str, str | None, str | None, str], _Sum]] = {}
+        self.size = 0
+        """How many sums there are."""
+
+    def add(self, records: Iterable[UsageRecord], costs_nano: Iterable[int], day: int) -> None:
+        """Add records of one day."""
+        agents = self._days.setdefault(day, {})
+        get = agents.get
+        for record, cost_nano in zip(records, costs_nano, strict=True):
+            held = get(record.agent_id)
+            if (
+                held is None
+                or held.user_id != record.user_id
+                or held.team_id != record.team_id
+                or held.organization_id != record.organization_id
+            ):
+                held = self._other(agents, record, day)
+            held.cost_nano += cost_nano
+            held.executions += record.executions
+            held.input_tokens += record.input_tokens
+            held.output_tokens += record.output_tokens
+
+    def add_apart(
+        self, records: Iterable[UsageRecord], costs_nano: Iterable[int]
+    ) -> dict[int, int]:
+        """Add records of several days; returns how many there are of each."""
+        days: dict[int, int] = {}
+        for record, cost_nano in zip(records, costs_nano, strict=True):
+            day = day_ordinal(record.occurred_at)
+            days[day] = days.get(day, 0) + 1
+            self.add((record,), (cost_nano,), day)
+        return days
+
+    def _other(self, agents: dict[str, _Sum], record: UsageRecord, day: int) -> _Sum:
+        if record.agent_id not in agents:
+            self.size += 1
+            held = agents[record.agent_id] = _Sum(record)
+            return held
+        key = (record.organization_id, record.team_id, record.user_id, record.agent_id)
+        others = self._others.setdefault(day, {})
+        found = others.get(key)
+        if found is None:
+            self.size += 1
+            found = others[key] = _Sum(record)
+        return found
+
+    def by_window(self) -> dict[str, dict[str, Amounts]]:
+        """The sums by window name and scope key, each once."""
+        windows: dict[str, dict[str, Amounts]] = {}
+        merged: set[str] = set()
+        for day in self._days:
+            scopes = self._by_scope(day)
+            for window in window_names(day):
+                held = windows.setdefault(window, scopes)
+                if held is scopes:
+                    continue  # the only one so far: of the day and of the month alike
+                if window not in merged:
+                    merged.add(window)
+                    held = windows[window] = {scope: a.copy() for scope, a in held.items()}
+                for scope, amounts in scopes.items():
+                    _add(held, scope, amounts)
+        return windows
+
+    def _by_scope(self, day: int) -> dict[str, Amounts]:
+        scopes: dict[str, Amounts] = {}
+        wide: dict[tuple[str, str | None, str | None], Amounts] = {}
+        for agent_id, held in self._days[day].items():
+            _add_agent(scopes, wide, agent_id, held)
+        for key, held in self._others.get(day, {}).items():
+            _add_agent(scopes, wide, key[3], held)
+        for whose, amounts in wide.items():
+            for scope in wide_scope_keys(*whose):
+                _add(scopes, scope, amounts)
+        return scopes
+
+
+def _add_agent(
+    scopes: dict[str, Amounts],
+    wide: dict[tuple[str, str | None, str | None], Amounts],
+    agent_id: str,
+    held: _Sum,
+) -> None:
+    amounts = [held.cost_nano, held.executions, held.input_tokens, held.output_tokens]
+    _add(wide, (held.organization_id, held.team_id, held.user_id), amounts)
+    key = agent_key(held.organization_id, agent_id)
+    if key in scopes:
+        _add(scopes, key, amounts)
+    else:
+        scopes[key] = amounts  # nobody else has it
+
+
+def _add(sums: dict[_K, Amounts], key: _K, amounts: Amounts) -> None:
+    held = sums.get(key)
+    if held is None:
+        sums[key] = amounts.copy()
+    else:
+        held[0] += amounts[0]
+        held[1] += amounts[1]
+        held[2] += amounts[2]
+        held[3] += amounts[3]

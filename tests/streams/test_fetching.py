@@ -1,0 +1,112 @@
+"""Fetching on a real broker: every message once, and offsets that no message has covered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from outlay.embedded.asking import supports_transactions
+from streams.batch import Batch
+from streams.fetching import fetch
+from tests.conftest import Topics
+
+
+def fetched(
+    topics: Topics, start: int, end: int, *, bytes_max: int = 1_048_576, **options: Any
+) -> list[Batch]:
+    """The batches of the usage topic's only partition between two offsets, as they come."""
+
+    async def run(consumer: Any, tp: TopicPartition) -> list[Batch]:
+        consumer.seek(tp, start)
+        batches: list[Batch] = []
+        async with asyncio.timeout(30):
+            while not batches or batches[-1].end < end:
+                batches += (await fetch(consumer._fetcher, {tp}, 0.2)).values()
+        assert await consumer.position(tp) == batches[-1].end
+        return batches
+
+    return _with_consumer(topics, run, max_partition_fetch_bytes=bytes_max, **options)
+
+
+def _with_consumer(
+    topics: Topics, run: Callable[[Any, TopicPartition], Awaitable[Any]], **options: Any
+) -> Any:
+    async def connected() -> Any:
+        tp = TopicPartition(topics.names.usage, 0)
+        async with AIOKafkaConsumer(
+            bootstrap_servers=topics.bootstrap_servers,
+            enable_auto_commit=False,
+            check_crcs=False,
+            **options,
+        ) as consumer:
+            consumer.assign([tp])
+            return await run(consumer, tp)
+
+    return asyncio.run(connected())
+
+
+def whole(batches: list[Batch]) -> list[tuple[int, bytes | None]]:
+    """What the batches hold, after a check that they follow each other without a hole."""
+    for before, after in pairwise(batches):
+        assert after.start == before.end
+    return [(record.offset, record.value) for batch in batches for record in batch.records]
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_every_message_comes_once_whatever_the_size_of_a_fetch(
+    topic_prefix: Topics, compression: str | None
+) -> None:
+    """Also from the middle of what was sent together."""
+    topic_prefix.create(usage=1)
+    values = [b"%04d" % n * 100 for n in range(300)]
+    topic_prefix.send(
+        topic_prefix.names.usage, [(None, value, 0) for value in values],
+        compression_type=compression, linger_ms=20,
+    )  # fmt: skip
+    for start, bytes_max in ((0, 1_048_576), (0, 4_096), (137, 4_096), (299, 1_048_576)):
+        batches = fetched(topic_prefix, start, 300, bytes_max=bytes_max)
+        assert batches[0].start == start
+        assert whole(batches) == [(n, values[n]) for n in range(start, 300)]
+
+
+def test_the_marker_of_a_transaction_is_covered(topic_prefix: Topics) -> None:
+    """It has an offset and no message; who counts offsets must not wait for it."""
+    if not supports_transactions(topic_prefix.bootstrap_servers):
+        pytest.skip("the broker has no transactions")
+    topic_prefix.create(usage=1)
+    for number in range(2):
+        topic_prefix.send(
+            topic_prefix.names.usage, [(None, b"%d" % number, 0)], transactional_id="fetching"
+        )
+    batches = fetched(topic_prefix, 0, 4)
+    assert whole(batches) == [(0, b"0"), (2, b"1")]
+    assert batches[-1].end == 4
+
+
+def test_nothing_new_is_nothing_after_a_bound(topic_prefix: Topics) -> None:
+    """And a position outside of the log is an error, where that is asked for."""
+    topic_prefix.create(usage=1)
+    topic_prefix.send(topic_prefix.names.usage, [(None, b"0", 0)])
+
+    async def run(consumer: Any, tp: TopicPartition) -> None:
+        consumer.seek(tp, 1)
+        assert await fetch(consumer._fetcher, {tp}, 0.2) == {}
+        consumer.seek(tp, 5)
+        with pytest.raises(OffsetOutOfRangeError):
+            await asyncio.wait_for(fetch(consumer._fetcher, {tp}, 30.0), 30)
+
+    _with_consumer(topic_prefix, run, auto_offset_reset="none")
+
+
+def test_who_reads_committed_messages_only_is_refused(topic_prefix: Topics) -> None:
+    """Aborted messages are handed out here: nobody may rely on their absence."""
+    topic_prefix.create(usage=1)
+    topic_prefix.send(topic_prefix.names.usage, [(None, b"0", 0)])
+    with pytest.raises(RuntimeError, match="uncommitted"):
+        fetched(topic_prefix, 0, 1, isolation_level="read_committed")
