@@ -56,6 +56,7 @@ def main() -> int:
             metrics.serve(settings.metrics_host, settings.metrics_port)
         if os.environ.get("UVL"):
             import uvloop
+
             asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         return asyncio.run(run(settings))
     except Exception as error:
