@@ -18,7 +18,7 @@ METADATA_BYTES_MAX = 16_384
 """The largest `metadata` of a record, in bytes of JSON."""
 
 METADATA_NESTING_MAX = NESTING_MAX - 2
-"""How deep `metadata` may nest: it stands in a record, which may stand in an array. Deeper, it would
+"""How deep `metadata` may nest: it stands in a record, and that in an array. Deeper, it would
 take a whole message of others with it."""
 
 TOKENS_MAX = 10**12

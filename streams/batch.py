@@ -25,11 +25,11 @@ class Batch:
     """The messages of one partition with offsets in [start, end).
 
     Offsets that no message has are markers of transactions, or were compacted away, so a batch
-    may be empty and still cover something. The other names are those that Faust reads of a
-    message; to it, a batch is one.
+    may be empty and still cover something. `lag` is how many offsets there were beyond it when it
+    was fetched. The other names are those that Faust reads of a message; to it, a batch is one.
     """
 
-    __slots__ = ("end", "partition", "records", "start", "timestamp", "topic")
+    __slots__ = ("end", "lag", "partition", "records", "start", "timestamp", "topic")
 
     headers = ()
     key = None
@@ -44,12 +44,14 @@ class Batch:
         records: Sequence[SourceRecord],
         start: int,
         end: int,
+        lag: int = 0,
     ) -> None:
         self.topic = topic
         self.partition = partition
         self.records = records
         self.start = start
         self.end = end
+        self.lag = lag
         self.timestamp = records[-1].timestamp if records else 0
 
     @property

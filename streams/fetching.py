@@ -79,4 +79,8 @@ def _take(tp: TP, fetched: Any) -> Batch:
         end = max(end, batch.next_offset)
     source.next_fetch_offset = end
     fetched._update_position()
-    return Batch(tp.topic, tp.partition, records, start, end)
+    # Its generator, which was never started, refers back to it: as a cycle the two would keep what
+    # the broker sent until the garbage collector comes.
+    source._records_iterator = None
+    highwater = fetched._assignment.state_value(tp).highwater
+    return Batch(tp.topic, tp.partition, records, start, end, max((highwater or 0) - end, 0))

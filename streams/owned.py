@@ -79,7 +79,8 @@ class Owned:
         self._interval_s = interval_s
         self._flushing = asyncio.Lock()
         self._room = asyncio.Event()
-        self._full = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._behind = False
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._closed = False
@@ -125,8 +126,11 @@ class Owned:
             self._arrived.set()
             while self.state.is_full and not self._closed:
                 self._room.clear()
-                self._full.set()
+                self._urgent.set()
                 await self._room.wait()
+        if self._behind and not batch.lag:
+            self._urgent.set()
+        self._behind = batch.lag > 0
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -157,14 +161,14 @@ class Owned:
                 await fail(error)
 
     async def _pause(self, took_s: float) -> None:
-        """Wait until the next flush is due; what fills the state makes it due at once."""
+        """Wait until the next flush is due, or is urgent: the state is full, or has caught up."""
         if self.stage.comes_in_bursts:
             await _wait(self._arrived, self._interval_s)
             self._arrived.clear()
-            await _wait(self._full, pacing.gather_s(self._interval_s, took_s))
+            pause_s = pacing.gather_s(self._interval_s, took_s)
         else:
-            now_s = time.time()
-            await _wait(self._full, pacing.until_tick_s(self._interval_s, took_s, now_s))
+            pause_s = pacing.until_tick_s(self._interval_s, took_s, time.time(), self._behind)
+        await _wait(self._urgent, pause_s)
 
     def _say_fenced(self, error: Fenced) -> None:
         log.warning("a write was refused", partition=str(self), error=str(error))
@@ -174,7 +178,7 @@ class Owned:
         async with self._flushing:
             if not self._whole:
                 return
-            self._full.clear()
+            self._urgent.clear()
             with self._all_or_nothing():
                 flush = self.state.flush(time.time_ns() // 1_000_000)
             if flush is not None:

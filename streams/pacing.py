@@ -10,12 +10,13 @@ from __future__ import annotations
 GATHER_SHARE = 0.125
 """For how much of an interval what belongs to one burst is gathered."""
 
-REST_PER_FLUSH = 2.0
-"""How long a flush is followed by none, in its own length: behind a backlog flushes grow rarer and
-larger, which costs less a record."""
+REST_PER_FLUSH = 1.0
+"""How long a flush is followed by none, in its own length: so flushes take half of the time at
+most."""
 
 REST_INTERVALS_MAX = 4.0
-"""After how many intervals a flush is due whatever the last one took."""
+"""After how many intervals a flush is due whatever the last one took, and behind a backlog: few and
+large flushes cost less a record."""
 
 
 def rest_s(interval_s: float, took_s: float) -> float:
@@ -23,10 +24,10 @@ def rest_s(interval_s: float, took_s: float) -> float:
     return min(REST_PER_FLUSH * took_s, REST_INTERVALS_MAX * interval_s)
 
 
-def until_tick_s(interval_s: float, took_s: float, now_s: float) -> float:
+def until_tick_s(interval_s: float, took_s: float, now_s: float, is_behind: bool) -> float:
     """How long to wait for the next tick of the wall clock after that, in seconds."""
-    earliest_s = now_s + rest_s(interval_s, took_s)
-    ticks = earliest_s // interval_s + 1
+    least_s = REST_INTERVALS_MAX * interval_s if is_behind else rest_s(interval_s, took_s)
+    ticks = (now_s + least_s) // interval_s + 1
     return max(ticks * interval_s - now_s, 0.001)
 
 

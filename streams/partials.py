@@ -144,7 +144,9 @@ class Partials:
             self.position = batch.end
             return None
         self.position = records[taken].offset
-        return Batch(batch.topic, batch.partition, records[taken:], self.position, batch.end)
+        return Batch(
+            batch.topic, batch.partition, records[taken:], self.position, batch.end, batch.lag
+        )
 
     def _replayed(self, records: Sequence[SourceRecord]) -> int:
         """How many of the records some entry may contain already."""
