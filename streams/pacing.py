@@ -14,7 +14,7 @@ REST_PER_FLUSH = 1.0
 """How long a flush is followed by none, in its own length: so flushes take half of the time at
 most."""
 
-REST_INTERVALS_MAX = 4.0
+REST_INTERVALS_MAX = 10.0
 """After how many intervals a flush is due whatever the last one took, and behind a backlog: few and
 large flushes cost less a record."""
 

@@ -30,7 +30,7 @@ class Totals:
         """Partials that came for a window that was forgotten before."""
         self.dirty_count = 0
         """How many entries wait to be written."""
-        self._dirty: dict[int, dict[str, set[str]]] = _no_dirty()
+        self._dirty: dict[int, Windows] = _no_dirty()
         self.floor_day = 0
         """The newest day that any usage partition has told, as an ordinal."""
         self._floor = ("", "")
@@ -78,10 +78,9 @@ class Totals:
             if is_forgotten(window, self._floor):
                 self.late += len(told)  # forgotten here: it never starts again
                 continue
-            self._merge(self._scopes(partition, window), told)
-            dirty = self._dirty[partition][window]
+            dirty = self._dirty[partition].setdefault(window, {})
             before = len(dirty)
-            dirty.update(told)  # also what brings nothing new
+            _merge(self._scopes(partition, window), told, dirty)
             self.dirty_count += len(dirty) - before
             concerned.update(told)
         progress = message.progress
@@ -89,14 +88,6 @@ class Totals:
             self.progress[partition] = progress
             self._progress_dirty = True
         return concerned
-
-    def _merge(self, scopes: dict[str, Entry], told: dict[str, Entry]) -> None:
-        for scope, entry in told.items():
-            held = scopes.get(scope)
-            if held is None:
-                scopes[intern(scope)] = entry
-            elif entry.offset > held.offset:
-                scopes[scope] = entry
 
     def _scopes(self, partition: int, window: str) -> dict[str, Entry]:
         return self.parts.setdefault(partition, {}).setdefault(window, {})
@@ -135,9 +126,7 @@ class Totals:
             yield messages.FLOOR_KEY, messages.encode(self.floor_day)
         for partition, windows in self._dirty.items():
             for window, dirty in windows.items():
-                scopes = self.parts[partition][window]
-                changed = ((scope, scopes[scope]) for scope in dirty)
-                yield from messages.changelog_messages(f"{window} {partition}", changed)
+                yield from messages.changelog_messages(f"{window} {partition}", dirty.items())
         if self._progress_dirty:
             yield messages.PROGRESS_KEY, messages.encode(self.progress)
         self._dirty = _no_dirty()
@@ -148,5 +137,17 @@ class Totals:
 _NO_SCOPES: dict[str, Entry] = {}
 
 
-def _no_dirty() -> dict[int, dict[str, set[str]]]:
-    return defaultdict(lambda: defaultdict(set))
+def _merge(scopes: dict[str, Entry], told: dict[str, Entry], dirty: dict[str, Entry]) -> None:
+    """Take over entries that are newer; dirty is also what brings nothing new."""
+    for scope, entry in told.items():
+        held = scopes.get(scope)
+        if held is None:
+            scopes[intern(scope)] = dirty[scope] = entry
+        elif entry.offset > held.offset:
+            scopes[scope] = dirty[scope] = entry
+        else:
+            dirty[scope] = held
+
+
+def _no_dirty() -> dict[int, Windows]:
+    return defaultdict(dict)

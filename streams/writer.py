@@ -9,8 +9,10 @@ a worker is not refused.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain, islice
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -186,24 +188,43 @@ async def _send(producer: AIOKafkaProducer, outgoing: list[Outgoing]) -> None:
     targets: dict[tuple[str, int], list[Sequence[Message]]] = defaultdict(list)
     for each in outgoing:
         targets[each.topic, each.partition].append(each.messages)
-    await _all(*(_send_to(producer, *target, queued) for target, queued in targets.items()))
+    await _all(
+        *(
+            _send_to(producer, *target, list(chain.from_iterable(queued)))
+            for target, queued in targets.items()
+        )
+    )
 
 
 async def _send_to(
-    producer: AIOKafkaProducer, topic: str, partition: int, queued: list[Sequence[Message]]
+    producer: AIOKafkaProducer, topic: str, partition: int, messages: list[Message]
 ) -> None:
     acknowledged = []
-    batch = producer.create_batch()
-    for messages in queued:
-        for key, value in messages:
-            if batch.append(key=key, value=value, timestamp=None) is not None:
-                continue
-            acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
-            batch = producer.create_batch()
-            if batch.append(key=key, value=value, timestamp=None) is None:
-                raise ValueError(f"a message for {topic} is over {BATCH_BYTES_MAX} bytes")
-    acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
+    start = 0
+    while start < len(messages):
+        batch = producer.create_batch()
+        appended = _append(batch, messages, start)
+        if not appended:
+            raise ValueError(f"a message for {topic} is over {BATCH_BYTES_MAX} bytes")
+        start += appended
+        acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
     await _all(*acknowledged)
+
+
+def _append(batch: Any, messages: Sequence[Message], start: int) -> int:
+    """Append as many messages as fit; how many.
+
+    To the builder itself, past its wrapper, which takes as long as the appending.
+    """
+    append = batch._builder.append
+    now_ms = time.time_ns() // 1_000_000
+    count = 0
+    for key, value in islice(messages, start, None):
+        if append(count, now_ms, key, value, []) is None:
+            break
+        count += 1
+    batch._relative_offset = count
+    return count
 
 
 async def _all(*deliveries: Awaitable[Any]) -> None:
