@@ -30,7 +30,7 @@ from outlay.usage import UsageRecord
 __all__ = ["Delivered", "EmitterStats", "OnDelivered", "UsageEmitter", "UsageFields"]
 
 BUFFER_RECORDS_MAX = 100_000
-LINGER_S = 0.05
+LINGER_S = 0.02
 PACK_RECORDS_MAX = 500
 PACK_BYTES_MAX = 900_000  # with room below Kafka's 1 MiB for the message around it
 IN_FLIGHT_PACKS_MAX = 16

@@ -10,9 +10,9 @@ from __future__ import annotations
 GATHER_SHARE = 0.125
 """For how much of an interval what belongs to one burst is gathered."""
 
-REST_PER_FLUSH = 1.0
-"""How long a flush is followed by none, in its own length: so flushes take half of the time at
-most."""
+REST_PER_FLUSH = 0.25
+"""How long a flush is followed by none, in its own length: so flushes leave a fifth of the time to
+all else, also when one takes longer than the interval."""
 
 REST_INTERVALS_MAX = 10.0
 """After how many intervals a flush is due whatever the last one took, and behind a backlog: few and
