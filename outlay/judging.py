@@ -25,7 +25,7 @@ MESSAGE_BYTES_MAX = 1_048_576
 RECORDS_PER_MESSAGE_MAX = 10_000
 """How many records one message may hold."""
 
-_TIMESTAMP_MS_MAX = 253_370_764_800_000  # the year 9999, beyond which a `datetime` has no day more
+TIMESTAMP_MS_MAX = 253_370_764_800_000  # the year 9999, beyond which a `datetime` has no day more
 
 
 class Usage(NamedTuple):
@@ -127,7 +127,7 @@ def _judge(
 
 def latest_time(timestamp_ms: int) -> datetime:
     """The last time that a record may be dated, in a message of this timestamp."""
-    if not 0 <= timestamp_ms <= _TIMESTAMP_MS_MAX:  # a producer that set none, or nonsense
+    if not 0 <= timestamp_ms <= TIMESTAMP_MS_MAX:  # a producer that set none, or nonsense
         return datetime.max.replace(tzinfo=UTC)
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC) + timedelta(seconds=AHEAD_MAX_S)
 

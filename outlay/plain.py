@@ -13,9 +13,14 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from outlay.judging import MESSAGE_BYTES_MAX, RECORDS_PER_MESSAGE_MAX, latest_time
+from outlay.judging import (
+    MESSAGE_BYTES_MAX,
+    RECORDS_PER_MESSAGE_MAX,
+    TIMESTAMP_MS_MAX,
+    latest_time,
+)
 from outlay.money import NANO_PER_USD
-from outlay.usage import EXECUTIONS_MAX, TOKENS_MAX, UsageRecord
+from outlay.usage import EXECUTIONS_MAX, NO_METADATA, TOKENS_MAX, UsageRecord
 
 RUN_MAX = 100
 """How many messages are worth judging together: more fall out of the processor's cache."""
@@ -30,6 +35,7 @@ _Cost = Annotated[str, msgspec.Meta(max_length=COST_LENGTH_MAX)]
 _Uuid = Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 _Executions = Annotated[int, msgspec.Meta(ge=0, le=EXECUTIONS_MAX)]
+_Absent = Annotated[int, msgspec.Meta(ge=1, le=0)]  # nothing that could be there is of this type
 
 
 class _PlainRecord(UsageRecord, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -40,6 +46,7 @@ class _PlainRecord(UsageRecord, frozen=True, kw_only=True, gc=False, omit_defaul
     input_tokens: _Tokens = 0
     output_tokens: _Tokens = 0
     executions: _Executions = 1
+    metadata: _Absent = NO_METADATA  # type: ignore[assignment]
 
 
 class PlainUsage(NamedTuple):
@@ -66,6 +73,8 @@ def decode_plain(values: Sequence[bytes | None], timestamp_ms: int) -> PlainUsag
     The run is one message with an array, or up to `RUN_MAX` messages with a record each.
     `timestamp_ms` is the earliest of their messages' own. Never raises.
     """
+    if not 0 <= timestamp_ms <= TIMESTAMP_MS_MAX:
+        return None  # it says nothing of how late a record may be dated; the others' may
     try:
         joined = values[0] if len(values) == 1 else b"".join(values)  # type: ignore[arg-type]
         if not joined or len(joined) > MESSAGE_BYTES_MAX:
@@ -80,7 +89,7 @@ def decode_plain(values: Sequence[bytes | None], timestamp_ms: int) -> PlainUsag
     count = len(records)
     if (
         not 0 < count <= RECORDS_PER_MESSAGE_MAX
-        # So none has metadata, and nothing nests, whatever fields there are that no one knows.
+        # So nothing nests, whatever fields there are that no one knows.
         or joined.count(b"{") != count
         or joined.count(b"[") != brackets
         or not _are_uuids([record.id for record in records])
@@ -88,7 +97,10 @@ def decode_plain(values: Sequence[bytes | None], timestamp_ms: int) -> PlainUsag
     ):
         return None
     times = [record.occurred_at for record in records]
-    first, last = min(times).astimezone(UTC), max(times).astimezone(UTC)
+    try:
+        first, last = min(times).astimezone(UTC), max(times).astimezone(UTC)
+    except OverflowError:  # a zone that takes it out of the calendar
+        return None
     if not 2 < first.year <= last.year < 9998 or last > latest_time(timestamp_ms):
         return None
     day = first.toordinal()

@@ -20,8 +20,9 @@ from streams.writer import PlainWriter, SharedProducer, TransactionalWriter, Wri
 FETCH_BYTES_MAX = 1_048_576
 """How much one fetch brings from one partition, in bytes as they travel."""
 
-BATCHES_MAX = 16
-"""How many batches wait before an agent."""
+BATCHES_MAX = 4
+"""How many batches wait before an agent: each a fetch, which compression may have made smaller by
+an order of magnitude."""
 
 
 class App(faust.App):

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED, FetchResult
+from aiokafka.record.default_records import DefaultRecordBatch
 from faust.types import TP
 
 from streams.batch import Batch, SourceRecord
@@ -39,6 +40,7 @@ async def fetch(fetcher: Any, partitions: Collection[TP], timeout_s: float) -> d
             return {}
         if fetcher._closed:
             return {}
+        waiter.result()  # raises when the group's coordination has failed for good
 
 
 def _drain(fetcher: Any, partitions: Collection[TP]) -> dict[TP, Batch]:
@@ -71,6 +73,8 @@ def _take(tp: TP, fetched: Any) -> Batch:
     records: list[SourceRecord] = []
     while source._records.has_next():
         batch = source._records.next_batch()
+        if not isinstance(batch, DefaultRecordBatch):
+            raise RuntimeError(f"{tp} holds messages of a format from before Kafka 0.11")
         if not batch.is_control_batch:
             if batch.base_offset >= end:
                 records += batch

@@ -80,7 +80,7 @@ class Owned:
         self._flushing = asyncio.Lock()
         self._room = asyncio.Event()
         self._urgent = asyncio.Event()
-        self._behind = False
+        self._behind = self._rests = False
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._closed = False
@@ -128,19 +128,22 @@ class Owned:
                 self._room.clear()
                 self._urgent.set()
                 await self._room.wait()
-        if self._behind and not batch.lag:
-            self._urgent.set()
         self._behind = batch.lag > 0
+        if self._rests and not self._behind:
+            self._urgent.set()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """What fails half-way leaves a state that must never be written, not even at the end.
 
-        It has moved on past what was not counted or not written, and would commit that.
+        It has moved on past what was not counted or not written, and would commit that. A write
+        that goes well meanwhile does not mend it.
         """
-        whole, self._whole = self._whole, False
-        yield
-        self._whole = whole
+        try:
+            yield
+        except BaseException:
+            self._whole = False
+            raise
 
     async def _flush_often(self, fail: Callable[[BaseException], Awaitable[None]]) -> None:
         try:
@@ -167,8 +170,10 @@ class Owned:
             self._arrived.clear()
             pause_s = pacing.gather_s(self._interval_s, took_s)
         else:
+            self._rests = self._behind
             pause_s = pacing.until_tick_s(self._interval_s, took_s, time.time(), self._behind)
         await _wait(self._urgent, pause_s)
+        self._rests = False
 
     def _say_fenced(self, error: Fenced) -> None:
         log.warning("a write was refused", partition=str(self), error=str(error))

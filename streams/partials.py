@@ -157,8 +157,9 @@ class Partials:
     def _count(self, run: Sequence[SourceRecord]) -> int:
         """Count messages that no entry contains; returns how many it took."""
         timestamps = [message.timestamp for message in run]
-        if (newest := max(timestamps)) >= self._next_day_ms:
-            self._raise_floor(day_of(newest))
+        if max(timestamps) >= self._next_day_ms:
+            for timestamp_ms in timestamps:  # each: one that is nonsense raises nothing
+                self._raise_floor(day_of(timestamp_ms))
         plain = decode_plain([message.value for message in run], min(timestamps))
         if plain is not None:
             self._sum(self._sums, plain)

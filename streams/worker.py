@@ -54,10 +54,6 @@ def main() -> int:
     try:
         if settings.metrics_port:
             metrics.serve(settings.metrics_host, settings.metrics_port)
-        if os.environ.get("UVL"):
-            import uvloop
-
-            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
         return asyncio.run(run(settings))
     except Exception as error:
         log.critical("worker cannot run", error=f"{type(error).__name__}: {error}")

@@ -42,23 +42,23 @@ ids = st.sampled_from(
 )  # fmt: skip
 times = st.sampled_from(
     ["2026-11-21T11:59:00Z", "2026-11-22T11:59:00Z", "2026-11-23T00:00:00Z", "0001-01-01T00:00:00Z",
-     "9999-12-31T23:59:59Z", "2026-11-21T11:59:00", "2026-11-20T23:30:00-05:00", "yesterday"]
+     "9999-12-31T23:59:59Z", "2026-11-21T11:59:00", "2026-11-20T23:30:00-05:00", "yesterday",
+     "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
 )  # fmt: skip
-changes = st.fixed_dictionaries(
-    {},
-    optional={
-        "id": ids,
-        "occurred_at": times,
-        "cost_usd": costs,
-        "agent_id": st.sampled_from(["a", "b", "", "x" * 257, "{", "[", "é"]),
-        "input_tokens": st.sampled_from([0, -1, 10**12, 10**12 + 1, "1", None]),
-        "executions": st.sampled_from([0, 1, -1, 10**9 + 1]),
-        "kind": st.sampled_from(["usage", "correction", "other"]),
-        "metadata": st.sampled_from([{}, {"a": [1]}, [], "x"]),
-        "unknown": st.sampled_from([1, "x", [], {}, [[1]]]),
-        "success": st.booleans(),
-    },
-)
+CHANGES: dict[str, st.SearchStrategy[Any]] = {
+    "id": ids,
+    "occurred_at": times,
+    "cost_usd": costs,
+    "agent_id": st.sampled_from(["a", "b", "", "x" * 257, "{", "[", "é"]),
+    "input_tokens": st.sampled_from([0, -1, 10**12, 10**12 + 1, "1", None]),
+    "executions": st.sampled_from([0, 1, -1, 10**9 + 1]),
+    "kind": st.sampled_from(["usage", "correction", "other"]),
+    "metadata": st.sampled_from([{}, {"a": [1]}, [], "x", 5, True]),
+    "unknown": st.sampled_from([1, "x", [], {}, [[1]]]),
+    "success": st.booleans(),
+}
+changes = st.fixed_dictionaries({}, optional=CHANGES)
+one_change = st.one_of([st.fixed_dictionaries({name: values}) for name, values in CHANGES.items()])
 odd = st.sampled_from(
     [b"", b"null", b"{", b"[]", b'{"a":[', b"]}", b"\xff", b" " + message(), message() + b" ",
      message() + message(), message() + b"," + message(), b"[" + message() + b"]"]
@@ -93,6 +93,43 @@ def test_what_is_plain_is_judged_as_each_message_would_be(values: list[bytes]) -
     assert [(fields(record), cost) for record, cost in found] == counted
     days = {record.occurred_at.astimezone(UTC).toordinal() for record in plain.records}
     assert plain.day == (days.pop() if len(days) == 1 else None)
+
+
+@given(one_change, st.booleans())
+def test_one_odd_field_among_plain_messages(change: dict[str, Any], in_array: bool) -> None:
+    """Nothing that would be rejected alone is hidden by its neighbours."""
+    values = [message(), message(**change), message()]
+    if in_array:
+        values = [b"[" + b",".join(values) + b"]"]
+    plain = decode_plain(values, NOW_MS)
+    if plain is not None:
+        counted, rejected = judged_alone(values)
+        assert rejected == 0
+        found = zip(plain.records, plain.costs_nano, strict=True)
+        assert [(fields(record), cost) for record, cost in found] == counted
+
+
+@pytest.mark.parametrize("value", ["null", '"x"', "5", "true", "[]", "{}"])
+def test_metadata_is_never_plain(value: str) -> None:
+    """What is no object is a dead letter, and an object is looked at closely."""
+    odd = message()[:-1] + b',"metadata":' + value.encode() + b"}"
+    assert decode_plain([message(), odd], NOW_MS) is None
+
+
+@pytest.mark.parametrize("bracket", ["[]", "{}"])
+def test_what_nests_is_never_plain(bracket: str) -> None:
+    """Also in a field that no one knows: deeper than readers agree on, it is a dead letter."""
+    opening = "[" if bracket == "[]" else '{"a":'
+    deep = opening * 70 + "1" + bracket[1] * 70
+    odd = message()[:-1] + b',"unknown":' + deep.encode() + b"}"
+    assert decode_usage(odd, NOW_MS)[1] != []
+    assert decode_plain([message(), odd], NOW_MS) is None
+    assert decode_plain([b"[" + message() + b"," + odd + b"]"], NOW_MS) is None
+
+
+def test_without_a_timestamp_nothing_is_plain() -> None:
+    """It would let a neighbour be dated as late as it likes."""
+    assert decode_plain([message()], -1) is None
 
 
 @given(st.lists(changes.map(lambda made: message(**made)), min_size=1, max_size=6))

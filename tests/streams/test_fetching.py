@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import GroupAuthorizationFailedError, OffsetOutOfRangeError
 
 from outlay.embedded.asking import supports_transactions
 from streams.batch import Batch
@@ -110,3 +110,17 @@ def test_who_reads_committed_messages_only_is_refused(topic_prefix: Topics) -> N
     topic_prefix.send(topic_prefix.names.usage, [(None, b"0", 0)])
     with pytest.raises(RuntimeError, match="uncommitted"):
         fetched(topic_prefix, 0, 1, isolation_level="read_committed")
+
+
+def test_what_ends_the_groups_coordination_is_raised(topic_prefix: Topics) -> None:
+    """Else the worker would wait for messages for ever, without a group."""
+    topic_prefix.create(usage=1)
+
+    async def run(consumer: Any, tp: TopicPartition) -> None:
+        fetching = asyncio.ensure_future(fetch(consumer._fetcher, {tp}, 20.0))
+        await asyncio.sleep(0.3)
+        consumer._subscription.abort_waiters(GroupAuthorizationFailedError("group"))
+        with pytest.raises(GroupAuthorizationFailedError):
+            await asyncio.wait_for(fetching, 10)
+
+    _with_consumer(topic_prefix, run)

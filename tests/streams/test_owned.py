@@ -112,6 +112,39 @@ def test_after_a_failed_batch_nothing_is_written_any_more(
     assert writer.offsets == {(USAGE, 0): 0}
 
 
+def test_a_batch_that_fails_during_a_write_is_never_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The write that goes well does not mend it."""
+
+    class SlowWriter(FailingWriter):
+        go_on = asyncio.Event()
+
+        async def write(self, flush: Flush) -> None:
+            await super().write(flush)
+            await self.go_on.wait()
+
+    async def run() -> int:
+        writer = SlowWriter(0, OSError())
+        writer.go_on = asyncio.Event()
+        owned = Owned(OneStage(writer), 0, 0.01)
+        owned.begin({USAGE: 0}, {USAGE: 100}, _ignore)
+        await writer.first_write.wait()
+        monkeypatch.setattr(partials_module, "decode_plain", lambda *run: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            await owned.apply(batch((encode_usage([usage(NOON)]), NOON)))
+        writer.go_on.set()
+        await asyncio.sleep(0.05)
+        await owned.close()
+        return writer.writes
+
+    assert asyncio.run(run()) == 1
+
+
+async def _ignore(error: BaseException) -> None:
+    pass
+
+
 def test_a_batch_that_is_all_dead_letters_is_taken_in_parts() -> None:
     """Thousands of them wait for a flush at most, however many messages come at once."""
     state = new_partials()
