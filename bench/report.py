@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 _PACKAGES = (
-    "outlay", "aiokafka", "faust-streaming", "msgspec", "uvloop", "clickhouse-connect", "chdb",
+    "outlay", "aiokafka", "faust-streaming", "msgspec", "clickhouse-connect", "chdb",
     "quixstreams", "redis",
 )  # fmt: skip
 
