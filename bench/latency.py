@@ -57,9 +57,8 @@ def run(plan: Plan, report: Report) -> None:
     _hold(report, rates, settings.flush_interval_s * 1000)
     report.note(
         "From `emit` in one process to the decisions feed of another, which a gateway looks into. "
-        f"The emitter lets a record wait {LINGER_S * 1000:.0f} ms for others, each of the two "
-        f"stages flushes every {settings.flush_interval_s * 1000:.0f} ms, and numbers that moved "
-        f"in the same state are published every {settings.decision_refresh_s * 1000:.0f} ms."
+        f"The emitter lets a record wait {LINGER_S * 1000:.0f} ms for others, and the first stage "
+        f"flushes every {settings.flush_interval_s * 1000:.0f} ms."
     )
 
 
