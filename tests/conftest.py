@@ -1,6 +1,7 @@
 """What all tests share: one Kafka broker for the session, and topics of their own for each test."""
 
 import asyncio
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ from hypothesis import HealthCheck, settings
 
 from outlay import TopicNames
 from outlay.embedded import Broker, EmbeddedError, find_broker
+
+# A run in the background of a shell begins with SIGINT ignored, and so would the children that tests
+# interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about what else this machine does than about the code.
 settings.register_profile("outlay", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -63,6 +63,7 @@ def test_without_the_service_it_says_what_to_install(monkeypatch):
     """With the command line, but without what the processes need."""
     from outlay.stack import ServiceNotInstalled, service_command
 
+    monkeypatch.delitem(sys.modules, "faust", raising=False)  # another test may have used it
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "faust" else find_spec(name)
