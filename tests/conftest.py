@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from outlay import TopicNames
 from outlay.embedded import Broker, EmbeddedError, find_broker
 
-# A run in the background of a shell begins with SIGINT ignored, and so would the children that tests
+# A run in a shell's background begins with SIGINT ignored, and so would the children that tests
 # interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
