@@ -80,7 +80,8 @@ class _Fleet:
         self._servers = plan.broker.bootstrap_servers
         settings = Settings(
             kafka_bootstrap_servers=self._servers,
-            topic_prefix=f"emit-{uuid.uuid4().hex[:12]}",
+            topic_prefix=(name := f"emit-{uuid.uuid4().hex[:12]}"),
+            app_id=name,  # the changelogs are named by it
             usage_partitions=PARTITIONS,
             totals_partitions=1,
         )
