@@ -107,7 +107,6 @@ class _Load:
         return Settings(
             kafka_bootstrap_servers=self._servers,
             topic_prefix=self._name,
-            app_id=self._name,  # the changelogs are named by it
             app_id=f"{self._name}-{self._children}",
             usage_partitions=PARTITIONS,
             data_dir=self._directory,
