@@ -11,15 +11,14 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from bench import kafka
 from bench.peer import Peer, say
+from outlay.plain import ARRAY_BYTE
 from outlay.usage import UsageRecord
 
-FETCH_BYTES = 4 * 1_048_576
 TIMEOUT_S = 300.0
 
 
@@ -27,16 +26,7 @@ async def read(servers: str, topic: str, records: int) -> Peer:
     """Read and decode a topic that holds so many records; what it took."""
     one = msgspec.json.Decoder(UsageRecord).decode
     many: Callable[[bytes], list[UsageRecord]] = msgspec.json.Decoder(list[UsageRecord]).decode
-    async with AIOKafkaConsumer(
-        bootstrap_servers=servers,
-        enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
-        check_crcs=False,
-    ) as client:
-        await client._client.set_topics([topic])
-        partitions: list[Any] = [
-            TopicPartition(topic, p) for p in sorted(client.partitions_for_topic(topic))
-        ]
+    async with kafka.consumer(servers, topic) as (client, partitions):
         client.assign(partitions)
         await client.seek_to_beginning(*partitions)
         seen = tokens = 0
@@ -46,7 +36,7 @@ async def read(servers: str, topic: str, records: int) -> Peer:
                 for messages in (await client.getmany(timeout_ms=1_000)).values():
                     for message in messages:
                         value = message.value
-                        if value[0] == 91:  # [
+                        if value[0] == ARRAY_BYTE:
                             found = many(value)
                             seen += len(found)
                         else:

@@ -25,6 +25,9 @@ from outlay.usage import EXECUTIONS_MAX, NO_METADATA, TOKENS_MAX, UsageRecord
 RUN_MAX = 100
 """How many messages are worth judging together: more fall out of the processor's cache."""
 
+ARRAY_BYTE = ord("[")
+"""What a message with many records begins with."""
+
 COST_LENGTH_MAX = 11
 """The longest plain cost, in characters: `0.123456789`. So it has no tenth decimal."""
 
@@ -80,7 +83,7 @@ def decode_plain(values: Sequence[bytes | None], timestamp_ms: int) -> PlainUsag
         if not joined or len(joined) > MESSAGE_BYTES_MAX:
             return None
         records: Sequence[UsageRecord]
-        if len(values) == 1 and joined[0] == 0x5B:  # [
+        if len(values) == 1 and joined[0] == ARRAY_BYTE:
             records, brackets = _decode_many(joined), 1
         else:
             records, brackets = [_decode_one(value) for value in values], 0  # type: ignore[arg-type]

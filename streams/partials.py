@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from sys import intern
 
 from outlay.judging import Rejection, decode_usage, split_usage
-from outlay.plain import RUN_MAX, PlainUsage, decode_plain
+from outlay.plain import ARRAY_BYTE, RUN_MAX, PlainUsage, decode_plain
 from outlay.topics import TopicNames
 from outlay.window import floor_names, is_forgotten, window_names
 from schemas.messages import DeadLetter, Entry, Windows
@@ -35,8 +35,6 @@ REJECTED_MAX = 10_000
 
 HEARTBEAT_MS = 1_000
 """How often the progress is told at least, in milliseconds, also with nothing to add."""
-
-_ARRAY = 0x5B  # [
 
 
 class Partials:
@@ -310,7 +308,7 @@ def _run(records: Sequence[SourceRecord], start: int) -> Sequence[SourceRecord]:
     end = start
     for record in records[start : start + RUN_MAX]:
         value = record.value
-        if value and value[0] == _ARRAY:
+        if value and value[0] == ARRAY_BYTE:
             end += end == start  # an array by itself
             break
         end += 1

@@ -13,33 +13,24 @@ from aiokafka import AIOKafkaProducer
 
 from bench import cardinality, latency, recovery, throughput
 from bench.installation import Installation
-from bench.plan import Plan
 from bench.report import Report, Result
 from bench.usage import Usage, differences
 from outlay.embedded import Broker
 from streams.stages import Changelogs
 
-Bench = Callable[[Plan, Report], None]
+RunSmoke = Callable[..., Result]
 
 
 @pytest.fixture
-def plan(kafka: Broker, tmp_path: Path) -> Plan:
-    """The smallest, on the session's broker."""
+def kafka(kafka: Broker) -> Broker:
+    """The session's, where it has what the streams need."""
     if not kafka.transactions:
         pytest.skip(f"{kafka.name} has no transactions: nothing here is durable")
-    plan = Plan(tmp_path, rounds=1, smoke=True)
-    plan.__dict__["broker"] = kafka
-    return plan
+    return kafka
 
 
-def measured(bench: Bench, plan: Plan) -> Result:
-    report = Report("smoke", plan.rounds, plan.say)
-    bench(plan, report)
-    return report.result()
-
-
-def test_throughput(plan: Plan) -> None:
-    result = measured(throughput.run, plan)
+def test_throughput(run_smoke: RunSmoke, kafka: Broker) -> None:
+    result = run_smoke(throughput, kafka)
     assert result.correct, result.wrong
     assert result.results.keys() >= {
         "outlay_single_records_per_s",
@@ -56,8 +47,8 @@ def test_throughput(plan: Plan) -> None:
     ]
 
 
-def test_cardinality(plan: Plan) -> None:
-    result = measured(cardinality.run, plan)
+def test_cardinality(run_smoke: RunSmoke, kafka: Broker) -> None:
+    result = run_smoke(cardinality, kafka)
     assert result.correct, result.wrong
     assert result.results.keys() >= {
         "agents_10_cpu_us_per_record",
@@ -70,16 +61,16 @@ def test_cardinality(plan: Plan) -> None:
     assert len(result.goals) == 4
 
 
-def test_recovery(plan: Plan) -> None:
-    result = measured(recovery.run, plan)
+def test_recovery(run_smoke: RunSmoke, kafka: Broker) -> None:
+    result = run_smoke(recovery, kafka)
     assert result.correct, result.wrong
     assert result.results.keys() >= {"ready_s", "recovery_s", "changelog_records_per_s"}
     assert result.results["changelog_records"] >= 4 * recovery.SMOKE_AGENTS
     assert [goal.name for goal in result.goals] == ["changelog records/s", "ready in s"]
 
 
-def test_latency(plan: Plan) -> None:
-    result = measured(latency.run, plan)
+def test_latency(run_smoke: RunSmoke, kafka: Broker) -> None:
+    result = run_smoke(latency, kafka)
     assert result.correct, result.wrong
     rate = latency.SMOKE_RATE_PER_S
     assert result.results.keys() >= {
@@ -91,8 +82,10 @@ def test_latency(plan: Plan) -> None:
     assert len(result.goals) == 2
 
 
-def test_totals_are_what_the_changelog_says_last_and_a_wrong_one_is_noticed(plan: Plan) -> None:
-    installation, usage = Installation(plan.broker, plan.directory), Usage(20)
+def test_totals_are_what_the_changelog_says_last_and_a_wrong_one_is_noticed(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    installation, usage = Installation(kafka, tmp_path), Usage(20)
     installation.load(usage.take(100), pack=10)
     rows = [
         (f"{scope} {window} {part}", (amounts[0] - 1, *amounts[1:]) if part else (1, 0, 0, 0))
@@ -105,7 +98,7 @@ def test_totals_are_what_the_changelog_says_last_and_a_wrong_one_is_noticed(plan
 
     key, (cost_nano, *others) = rows[-1]
     write_totals(installation, [(key, (cost_nano - 1, *others))])
-    report = Report("smoke", 1, plan.say)
+    report = Report("smoke", 1, print)
     report.expect("totals that differ", differences(installation.totals(), usage.sums), {})
     assert not report.result().correct
     assert key.split(" ")[0] in report.result().wrong[0]
