@@ -1,18 +1,12 @@
 """The benchmark of the history, at its smallest: what it measures is right, whatever it takes."""
 
-from bench.history import DSN_VARIABLE, run
-from bench.plan import Plan
-from bench.report import Report
+from bench import history
 
 
-def test_the_history_benchmark_is_correct(kafka, tmp_path, monkeypatch):
+def test_the_history_benchmark_is_correct(run_smoke, kafka, tmp_path, monkeypatch):
     """Every record is in the history once, and a month's spend by team is what was put into it."""
-    monkeypatch.delenv(DSN_VARIABLE, raising=False)
-    plan = Plan(tmp_path, rounds=1, smoke=True, say=lambda _: None)
-    plan.__dict__["broker"] = kafka
-    report = Report("history", rounds=1, say=lambda _: None)
-    run(plan, report)
-    result = report.result()
+    monkeypatch.delenv(history.DSN_VARIABLE, raising=False)
+    result = run_smoke(history, kafka)
     assert result.correct, result.wrong
     assert {
         "history_rows_per_s",
