@@ -5,10 +5,13 @@ from outlay.budgets import BudgetClient
 from outlay.decision import BudgetRequest, Decision, Outcome, Watermark, WindowUsage
 from outlay.emitter import Delivered, EmitterStats, UsageEmitter
 from outlay.errors import (
+    BudgetExceededError,
     BudgetRefused,
     BudgetRequestTimeout,
     FeedNotReady,
     OutlayError,
+    ReservationClosed,
+    TooManyReservations,
     TopicNotFound,
 )
 from outlay.feed import DecisionFeed
@@ -22,6 +25,7 @@ __all__ = [
     "Amounts",
     "Budget",
     "BudgetClient",
+    "BudgetExceededError",
     "BudgetGateway",
     "BudgetRefused",
     "BudgetRequest",
@@ -37,8 +41,10 @@ __all__ = [
     "Limit",
     "Outcome",
     "OutlayError",
+    "ReservationClosed",
     "Rules",
     "Scope",
+    "TooManyReservations",
     "TopicNames",
     "TopicNotFound",
     "UsageEmitter",

@@ -4,7 +4,10 @@ OutlayError
 ├── TopicNotFound         a topic does not exist (yet)
 ├── FeedNotReady          the decisions feed has not caught up within its bound; a TimeoutError
 ├── BudgetRequestTimeout  what became of a budget request is not known; a TimeoutError
-└── BudgetRefused         a budget request was refused
+├── BudgetRefused         a budget request was refused
+├── BudgetExceededError   a budget has no room for a call; also a ValueError
+├── ReservationClosed     a reservation was settled or released before
+└── TooManyReservations   more calls are open at once than a gateway keeps room for
 
 Wrong arguments are `ValueError`s.
 """
@@ -42,3 +45,23 @@ class BudgetRefused(OutlayError):
         super().__init__(reason)
         self.reason = reason
         self.version = version
+
+
+class BudgetExceededError(OutlayError, ValueError):
+    """A call, or a training step, that a budget has no room for; the text says which and why.
+
+    `result` is the answer that blocked it, where a check gave one (an `outlay.CheckResult`, or an
+    `outlay.governance.BudgetCheckResult`).
+    """
+
+    def __init__(self, message: str, result: object | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class ReservationClosed(OutlayError):
+    """A reservation was settled or released before; it cannot be settled (again)."""
+
+
+class TooManyReservations(OutlayError):
+    """More calls are open at once than a gateway keeps reservations for."""
