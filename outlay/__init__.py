@@ -14,11 +14,14 @@ from outlay.errors import (
     TooManyReservations,
     TopicNotFound,
 )
+from outlay.explaining import Explanation, LimitExplanation, ScopeExplanation
 from outlay.feed import DecisionFeed
 from outlay.gateway import BudgetGateway, CheckResult, GatewayStats
+from outlay.reservation import Reservation
 from outlay.scope import Scope
 from outlay.topics import TopicNames
 from outlay.usage import UsageRecord
+from outlay.watching import SpendWatcher
 from outlay.window import Window
 
 __all__ = [
@@ -36,14 +39,19 @@ __all__ = [
     "Delivered",
     "EmitterStats",
     "Evaluation",
+    "Explanation",
     "FeedNotReady",
     "GatewayStats",
     "Limit",
+    "LimitExplanation",
     "Outcome",
     "OutlayError",
+    "Reservation",
     "ReservationClosed",
     "Rules",
     "Scope",
+    "ScopeExplanation",
+    "SpendWatcher",
     "TooManyReservations",
     "TopicNames",
     "TopicNotFound",

@@ -21,6 +21,8 @@ OnStale = Literal["allow", "block"]
 State = Literal["ok", "warning", "degraded", "exceeded"]
 LimitKind = Literal["cost", "executions", "tokens", "input_tokens", "output_tokens"]
 
+LIMIT_KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
+
 STATES: tuple[State, ...] = ("ok", "warning", "degraded", "exceeded")
 """From the mildest to the strictest."""
 

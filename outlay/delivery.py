@@ -20,6 +20,7 @@ from outlay.packing import Bundle, Lane, Pack, Packer
 from outlay.sending import Sender, SenderFactory
 from outlay.stamping import Item, Stamper
 from outlay.usage import UsageRecord, decode_records
+from outlay.watching import SpendWatcher
 
 CHUNK_RECORDS_MAX = 500
 """How many records are encoded in one go before others on the loop have their turn."""
@@ -89,6 +90,7 @@ class Delivery:
         self.room = buffer_records_max  # how many items the queue may hold; others read it
         self.asleep = False  # whether an emit has to wake us; emit sets it back
         self.settled = Settled()
+        self.watchers: tuple[SpendWatcher, ...] = ()
         self._wake = asyncio.Event()
         self._sender_factory = sender_factory
         self._sender: Sender | None = None
@@ -179,7 +181,7 @@ class Delivery:
             items = self._pop_chunk()
             taken = len(items)
             self._taken += taken
-            self._stamped.extend(self._stamper.stamp(items, partitions, self._count_invalid))
+            self._stamped.extend(self._stamper.stamp(items, partitions, self._refuse))
         packed = self._pack()
         self._update_room()
         self._advance_flushes()
@@ -192,8 +194,11 @@ class Delivery:
                 items.append(self.queue.popleft())
         return items
 
-    def _count_invalid(self, error: Exception) -> None:
+    def _refuse(self, item: Item, error: Exception) -> None:
         self._count(invalid=1)
+        record, _, fields, _ = item
+        for watcher in self.watchers:
+            watcher.invalid(getattr(record, "id", None) or fields.get("id"))
         self._log_invalid.warning("a usage record is invalid and is not sent: %s", error)
 
     def _pack(self) -> bool:
@@ -245,6 +250,8 @@ class Delivery:
             self._broken = True
             self._count(failed=len(pack))
             self._log_failed.warning("%d usage records failed to be sent: %r", len(pack), error)
+            for watcher in self.watchers:
+                watcher.failed(decode_records(pack.value()))
         else:
             self._pauses.reset()
             self._count(sent=len(pack))
@@ -254,13 +261,16 @@ class Delivery:
         self._advance_flushes()
 
     def _tell(self, pack: Pack, offset: int) -> None:
-        if self._on_delivered is None:
+        if self._on_delivered is None and not self.watchers:
             return
-        try:
-            records = tuple(decode_records(pack.value()))
-            self._on_delivered(Delivered(pack.partition, offset, records))
-        except Exception:
-            logger.exception("on_delivered failed")
+        records = tuple(decode_records(pack.value()))
+        for watcher in self.watchers:
+            watcher.delivered(pack.partition, offset, records)
+        if self._on_delivered is not None:
+            try:
+                self._on_delivered(Delivered(pack.partition, offset, records))
+            except Exception:
+                logger.exception("on_delivered failed")
 
     def _count(self, *, sent: int = 0, failed: int = 0, invalid: int = 0) -> None:
         old = self.settled
@@ -328,3 +338,5 @@ class Delivery:
         if left:
             self._count(failed=left)
             logger.warning("%d usage records were not sent before the emitter was closed", left)
+        for watcher in self.watchers:
+            watcher.ended()

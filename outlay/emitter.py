@@ -26,6 +26,7 @@ from outlay.money import Money
 from outlay.sending import Compression, KafkaSender, SenderFactory
 from outlay.topics import TopicNames
 from outlay.usage import UsageRecord
+from outlay.watching import WATCHERS_MAX, SpendWatcher
 
 __all__ = ["Delivered", "EmitterStats", "OnDelivered", "UsageEmitter", "UsageFields"]
 
@@ -156,6 +157,7 @@ class UsageEmitter(Closing):
         self._background = background.acquire()
         self._run: asyncio.Task[None] | None = None
         self._close_lock = threading.Lock()
+        self._watch_lock = threading.Lock()
         self._close_result: bool | None = None
         self._background.call(self._start_delivery)
         _open.add(self)
@@ -185,8 +187,11 @@ class UsageEmitter(Closing):
                 return self._drop()
             if fields.get("metadata"):
                 self._freeze(fields)
+            at_s = time.time()
+            for watcher in delivery.watchers:
+                watcher.emitted(record, fields, at_s)  # type: ignore[arg-type]
             next(self._accepted.up)
-            self._queue.append((record, extra, fields, time.time()))
+            self._queue.append((record, extra, fields, at_s))
             if delivery.asleep:
                 delivery.asleep = False
                 self._background.call(delivery.wake)
@@ -212,6 +217,23 @@ class UsageEmitter(Closing):
         self._log_dropped.warning(
             "the buffer is full, new usage records are dropped: %d so far", self._dropped.value
         )
+
+    def watch(self, watcher: SpendWatcher, /) -> None:
+        """Have a watcher told of each record, from its `emit` to its end; a gateway is one.
+
+        Raises:
+            ValueError: there are `WATCHERS_MAX` already.
+        """
+        with self._watch_lock:
+            if len(self._delivery.watchers) >= WATCHERS_MAX:
+                raise ValueError(f"an emitter takes at most {WATCHERS_MAX} watchers")
+            self._delivery.watchers = (*self._delivery.watchers, watcher)
+
+    def unwatch(self, watcher: SpendWatcher, /) -> None:
+        """Tell a watcher no more; nothing happens when it is not there."""
+        with self._watch_lock:
+            left = tuple(each for each in self._delivery.watchers if each is not watcher)
+            self._delivery.watchers = left
 
     @property
     def stats(self) -> EmitterStats:

@@ -117,17 +117,24 @@ class DecisionFeed(Closing):
         """How long ago the last watermark of a partition was seen, in seconds; or infinity."""
         return self.monotonic() - self.state.seen_s.get(partition, float("-inf"))
 
-    def is_stale(self, scope_key: str) -> bool:
-        """Whether decisions of this scope may be out of date: no recent watermark, or not ready."""
+    def scope_age_s(self, scope_key: str) -> float:
+        """How long ago decisions of this scope were known to be up to date, in seconds.
+
+        It is infinity while the feed is not ready.
+        """
         state = self.state
         if not state.ready:
-            return True
+            return float("inf")
         known = state.decisions.get(scope_key)
         if known is not None:
             partition = known.partition
         else:
             partition = _partition_of(scope_key, state.partitions)
-        return self.age_s(partition) > self.stale_after_s
+        return self.age_s(partition)
+
+    def is_stale(self, scope_key: str) -> bool:
+        """Whether decisions of this scope may be out of date: no recent watermark, or not ready."""
+        return self.scope_age_s(scope_key) > self.stale_after_s
 
     def add_listener(self, listener: OnDecision) -> None:
         """Have a listener told of each change from now on.

@@ -6,36 +6,45 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, ParamSpec, TypeVar
 
+from outlay.asking import UNKNOWN_COST_NANO, checked_keys, nano_of, refuse, understand
 from outlay.budget import Amounts
+from outlay.checking import Checker
 from outlay.closing import Closing
 from outlay.counting import Counter
+from outlay.errors import BudgetExceededError
+from outlay.explaining import Explanation
 from outlay.feed import READY_TIMEOUT_S, DecisionFeed
-from outlay.money import Money, to_nano
-from outlay.scope import SCOPE_KEYS_CACHE_MAX, Scope, scope_keys
-from outlay.standing import ALLOWED, UNLIMITED, CheckResult, Standing
+from outlay.guarding import Actual, guard
+from outlay.holds import Holds
+from outlay.money import Money
+from outlay.reservation import Emits, Reservation
+from outlay.standing import CheckResult
 from outlay.topics import TopicNames
-from outlay.verdict import BLOCKED, SILENT, judge, judge_stale
 
 __all__ = ["BudgetGateway", "CheckResult", "GatewayStats"]
 
-ESTIMATES_CACHE_MAX = 4_096
-"""How many estimated costs are kept ready in nano-dollars."""
+RESERVATION_EXPIRES_S = 600.0
+"""How long a reservation counts that is neither settled nor released, in seconds."""
 
 _DAY_S = 86_400
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_UNKNOWN_COST_NANO = 1  # the least there is: a budget that is used up exactly has no room for it
-_NOT_READY = "the decisions feed is not ready, no budget is known"
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayStats:
-    """How many checks were answered, and how many of them with a block."""
+    """How many checks were answered, how many of them with a block; how many calls are open.
+
+    A reservation is a check, too. `reservations` are those that are open.
+    """
 
     checks: int
     blocked: int
+    reservations: int
 
 
 class BudgetGateway(Closing):
@@ -46,10 +55,14 @@ class BudgetGateway(Closing):
     Later, where the feed has gone stale, a budget's `on_stale` says whether the last known
     decision counts or the call is blocked. A scope without a budget has nothing to say.
 
+    With an `emitter`, what that emits counts at once, and until a decision contains it. So does
+    what is reserved. What other processes spend counts when a decision contains it.
+
     Args:
         bootstrap_servers: `host:port`, several separated by commas; for a feed of its own.
         topics: the names of the topics; for a feed of its own.
         feed: the feed to go by; it is started and closed by whoever made it.
+        emitter: what this process emits with; it is closed by whoever made it.
         clock: the time in seconds since the epoch; the day and month are those of UTC.
         on_not_ready: what to answer before the feed is ready.
         feed_options: more arguments for a `DecisionFeed` of its own.
@@ -61,6 +74,7 @@ class BudgetGateway(Closing):
         *,
         topics: TopicNames | None = None,
         feed: DecisionFeed | None = None,
+        emitter: Emits | None = None,
         clock: Callable[[], float] = time.time,
         on_not_ready: Literal["allow", "block"] = "allow",
         **feed_options: Any,
@@ -68,12 +82,17 @@ class BudgetGateway(Closing):
         self._owns_feed = feed is None
         self.feed = feed or DecisionFeed(bootstrap_servers, topics=topics, **feed_options)
         self._clock = clock
-        self._monotonic = self.feed.monotonic
-        self._blocks_not_ready = on_not_ready == "block"
+        self._emitter = emitter
+        self._holds = Holds(self.feed)
+        self._held_scopes = self._holds.scopes
+        self._checker = Checker(self.feed, self._holds, blocks_not_ready=on_not_ready == "block")
+        self._plain, self._holding = self._checker.plain, self._checker.holding
         self._today = (0.0, 0.0, 0)  # from when, until when, and the day's ordinal
         self._checks = Counter()
         self._count_check = self._checks.up.__next__
         self._blocked = Counter()
+        if emitter is not None:
+            emitter.watch(self._holds)
 
     def check(
         self,
@@ -96,9 +115,9 @@ class BudgetGateway(Closing):
             ValueError: an id or an estimate that cannot be.
         """
         try:
-            keys = _keys(organization_id, team_id, user_id, agent_id)
+            keys = checked_keys(organization_id, team_id, user_id, agent_id)
             cost_nano = (
-                _UNKNOWN_COST_NANO if estimated_cost_usd is None else _nano(estimated_cost_usd)
+                UNKNOWN_COST_NANO if estimated_cost_usd is None else nano_of(estimated_cost_usd)
             )
         except TypeError as error:
             raise ValueError(str(error)) from None
@@ -112,21 +131,130 @@ class BudgetGateway(Closing):
             and type(estimated_output_tokens) is int
             and estimated_output_tokens >= 0
         ):
-            _refuse(cost_nano, executions, estimated_input_tokens, estimated_output_tokens)
+            refuse(cost_nano, executions, estimated_input_tokens, estimated_output_tokens)
         self._count_check()
         now_s = self._clock()
         begins_s, ends_s, day = self._today
         if not begins_s <= now_s < ends_s:
             day = self._turn_to(now_s)
-        result = self._check_plain(
+        answer = self._holding if self._held_scopes else self._plain
+        result = answer(
             keys, day, cost_nano, executions, estimated_input_tokens, estimated_output_tokens
         )
         if result is None:
             asked = Amounts(cost_nano, executions, estimated_input_tokens, estimated_output_tokens)
-            result = self._weigh(keys, day, asked)
+            result = self._checker.weigh(keys, day, asked)
             if not result.allowed:
                 next(self._blocked.up)
         return result
+
+    def explain(
+        self,
+        *,
+        organization_id: str,
+        agent_id: str | None = None,
+        team_id: str | None = None,
+        user_id: str | None = None,
+        estimated_cost_usd: Money | None = None,
+        estimated_input_tokens: int = 0,
+        estimated_output_tokens: int = 0,
+        executions: int = 1,
+    ) -> Explanation:
+        """What `check` would answer, with the numbers of each scope that lead to it.
+
+        `print` it to read it. It is not counted as a check, and takes longer than one.
+
+        Raises:
+            ValueError: an id or an estimate that cannot be.
+        """
+        ask = understand(
+            (organization_id, team_id, user_id, agent_id),
+            (estimated_cost_usd, executions, estimated_input_tokens, estimated_output_tokens),
+        )
+        now_s = self._clock()
+        return self._checker.explain(ask.keys, self._day(now_s), ask.asked, now_s)
+
+    def reserve(
+        self,
+        *,
+        organization_id: str,
+        agent_id: str | None = None,
+        team_id: str | None = None,
+        user_id: str | None = None,
+        estimated_cost_usd: Money | None = None,
+        estimated_input_tokens: int = 0,
+        estimated_output_tokens: int = 0,
+        executions: int = 1,
+        expires_s: float = RESERVATION_EXPIRES_S,
+    ) -> Reservation:
+        """Check a call and, where it is allowed, hold what it asks for, in one step.
+
+        Of calls that ask at the same moment no more are let through than there is room for. The
+        arguments are those of `check`; it neither waits, nor is there another form of it for code
+        in an event loop.
+
+        Args:
+            expires_s: after how many seconds it no longer counts, settled or not.
+
+        Raises:
+            BudgetExceededError: a budget blocks it; `result` is the answer of the check.
+            TooManyReservations: `outlay.holds.RESERVATIONS_MAX` are open.
+            ValueError: an id or an estimate that cannot be; no agent, where there is an emitter.
+        """
+        ids = (organization_id, team_id, user_id, agent_id)
+        estimates = (
+            estimated_cost_usd,
+            executions,
+            estimated_input_tokens,
+            estimated_output_tokens,
+        )
+        keys, asked = understand(ids, estimates)
+        if not 0 < expires_s < float("inf"):
+            raise ValueError("expires_s must be a number of seconds above zero")
+        if agent_id is None and self._emitter is not None:
+            raise ValueError("a reservation whose usage is to be emitted needs an agent_id")
+        with self._holds.lock:
+            result = self.check(
+                organization_id=organization_id,
+                agent_id=agent_id,
+                team_id=team_id,
+                user_id=user_id,
+                estimated_cost_usd=estimated_cost_usd,
+                estimated_input_tokens=estimated_input_tokens,
+                estimated_output_tokens=estimated_output_tokens,
+                executions=executions,
+            )
+            if not result.allowed:
+                raise BudgetExceededError(result.reason, result)
+            hold = self._holds.reserve(keys, asked, expires_s)
+        return Reservation(result, hold, self._holds, self._emitter, self._clock, ids, executions)
+
+    def guard(
+        self,
+        *,
+        actual: Callable[[Any], Actual],
+        actual_on_error: Callable[[BaseException], Actual] | None = None,
+        **asked: Any,
+    ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+        """A decorator for a function that spends, sync or async: `reserve` before, settle after.
+
+        A call that a budget blocks raises `BudgetExceededError` instead of being made. One that
+        fails is reported too, with `success=False`.
+
+        Args:
+            actual: given what the function returned, what the call has used: its cost, or a
+                mapping with the arguments of `Reservation.settle`.
+            actual_on_error: the same, given what it raised; without it a failed call cost nothing.
+            asked: the arguments of `reserve`; each may be a function of the call's arguments.
+
+        Raises:
+            ValueError: the function is a generator: it would go on after its call.
+        """
+        return guard(self.reserve, asked, actual, actual_on_error)
+
+    def _day(self, now_s: float) -> int:
+        begins_s, ends_s, day = self._today
+        return day if begins_s <= now_s < ends_s else self._turn_to(now_s)
 
     def _turn_to(self, now_s: float) -> int:
         """The ordinal of the day that a time falls in, kept for the checks that follow."""
@@ -134,81 +262,12 @@ class BudgetGateway(Closing):
         self._today = (days * _DAY_S, (days + 1) * _DAY_S, days + _EPOCH_DAY)
         return days + _EPOCH_DAY
 
-    def _check_plain(
-        self,
-        keys: tuple[str, ...],
-        day: int,
-        cost_nano: int,
-        executions: int,
-        input_tokens: int,
-        output_tokens: int,
-    ) -> CheckResult | None:
-        """The usual answer: all is fresh, and no budget has anything to say. None: it may have."""
-        feed = self.feed
-        state = feed.state
-        if not (state.ready and self._monotonic() - state.oldest_seen_s <= feed.stale_after_s):
-            return None
-        get = state.decisions.get
-        tokens = input_tokens + output_tokens
-        least: Standing | None = None
-        least_room = UNLIMITED
-        for key in keys:
-            known = get(key)
-            if known is None:
-                continue
-            standing = known.standing
-            if standing is None or standing.day != day:
-                standing = known.stand(day)
-            room = standing.plain_cost_room
-            if cost_nano > room or executions > standing.executions_room:
-                return None
-            if tokens and (  # nothing asked fits in any room of a budget that is plain
-                tokens > standing.tokens_room
-                or input_tokens > standing.input_tokens_room
-                or output_tokens > standing.output_tokens_room
-            ):
-                return None
-            if room < least_room:
-                least, least_room = standing, room
-        return ALLOWED if least is None else least.allowed
-
-    def _weigh(self, keys: tuple[str, ...], day: int, asked: Amounts) -> CheckResult:
-        """The answer in full, by the one rule."""
-        state = self.feed.state
-        if not state.ready:
-            return CheckResult(allowed=not self._blocks_not_ready, reason=_NOT_READY, stale=True)
-        stale = False
-        least: Standing | None = None
-        strictest = SILENT
-        for key in keys:
-            is_stale = self.feed.is_stale(key)
-            stale = stale or is_stale
-            known = state.decisions.get(key)
-            if known is None:
-                continue
-            standing = known.stand(day)
-            if least is None or standing.cost_room < least.cost_room:
-                least = standing
-            if is_stale:
-                verdict = judge_stale(key, known, standing, asked, self.feed.stale_after_s)
-            else:
-                verdict = judge(key, known, standing, asked)
-            if verdict.rank > strictest.rank:  # among equals the widest scope, which comes first
-                strictest = verdict
-        return CheckResult(
-            strictest.rank < BLOCKED,
-            strictest.state,
-            strictest.degraded,
-            strictest.reason,
-            strictest.scope,
-            None if least is None else least.remaining_usd,
-            stale,
-        )
-
     @property
     def stats(self) -> GatewayStats:
         """How many checks were answered so far."""
-        return GatewayStats(self._checks.value, self._blocked.value)
+        self._holds.expire()
+        reservations = self._holds.open_reservations
+        return GatewayStats(self._checks.value, self._blocked.value, reservations)
 
     def start(self) -> None:
         """Start the feed, where it is the gateway's own; returns at once."""
@@ -228,41 +287,20 @@ class BudgetGateway(Closing):
         await self.feed.await_ready(timeout_s)
 
     def close(self) -> None:
-        """Close the feed, where it is the gateway's own; checks go on by what is known."""
+        """Close the feed, where it is the gateway's own; checks go on by what is known.
+
+        What the emitter emits from now on is not added any more.
+        """
+        self._unwatch()
         if self._owns_feed:
             self.feed.close()
 
     async def aclose(self) -> None:
         """`close` for code in an event loop."""
+        self._unwatch()
         if self._owns_feed:
             await self.feed.aclose()
 
-
-def _refuse(*asked: object) -> NoReturn:
-    for amount in asked:
-        if type(amount) is not int or amount < 0:
-            raise ValueError(f"an estimate must be a whole number, not negative: {amount!r}")
-    raise AssertionError("nothing to refuse")
-
-
-@lru_cache(maxsize=SCOPE_KEYS_CACHE_MAX)
-def _keys(
-    organization_id: str, team_id: str | None, user_id: str | None, agent_id: str | None
-) -> tuple[str, ...]:
-    """The scopes' keys, of ids that are checked.
-
-    Raises:
-        ValueError, TypeError: an id that cannot be.
-    """
-    for value in (organization_id, team_id, user_id, agent_id):
-        if value is not None and not isinstance(value, str):
-            raise TypeError(f"an id must be a string, not {value!r}")
-    if organization_id is None:
-        raise TypeError("a check needs an organization_id")
-    Scope(organization_id, team_id, user_id)
-    Scope(organization_id, agent_id=agent_id)
-    return scope_keys(organization_id, team_id, user_id, agent_id)
-
-
-# By type, too: True and 1 are equal, and only one of them is an amount.
-_nano = lru_cache(maxsize=ESTIMATES_CACHE_MAX, typed=True)(to_nano)
+    def _unwatch(self) -> None:
+        if self._emitter is not None:
+            self._emitter.unwatch(self._holds)

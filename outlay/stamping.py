@@ -20,8 +20,8 @@ Item = tuple[object, tuple[object, ...], Any, float]
 
 A plain tuple: a named one would take a tenth of the call."""
 
-OnInvalid = Callable[[Exception], None]
-"""Told of each item that is no valid record."""
+OnInvalid = Callable[[Item, Exception], None]
+"""Told of each item that is no valid record, and why."""
 
 _NO_TIMESTAMP_MS = -1  # what is dated in the future is judged by the broker's clock, not by ours
 _LOW_BITS_MASK = 2**47 - 1  # of the 48 at a UUID's end, with room to count on
@@ -60,7 +60,7 @@ class Stamper:
             record, message = self._closely(items[0])
             partition = usage_partition(record.organization_id, record.agent_id, partitions)
         except Exception as error:
-            on_invalid(error)
+            on_invalid(items[0], error)
             return []
         if record.source == self._source:
             self._sequence += 1

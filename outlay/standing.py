@@ -6,7 +6,16 @@ from decimal import Decimal
 
 import msgspec
 
-from outlay.budget import NOTHING, Amounts, Rules, State, amount_of, evaluate
+from outlay.budget import (
+    LIMIT_KINDS,
+    NOTHING,
+    Amounts,
+    LimitKind,
+    Rules,
+    State,
+    amount_of,
+    evaluate,
+)
 from outlay.decision import Decision
 from outlay.money import to_usd
 from outlay.window import window_names
@@ -47,18 +56,22 @@ class Standing:
     What a call may ask for at most, of each kind, without passing a limit is in `…_room`. That is
     the rule of `outlay.budget.evaluate` with the used amounts put in; a call outside it is given
     to `evaluate` itself. `plain_cost_room` is `cost_room` while the budget is `ok`, when no room
-    is negative, and else so little that no call fits.
+    is negative, and else so little that no call fits. `…_calm` is what more may be used of each
+    kind, and stay below, until the budget warns.
     """
 
     __slots__ = (
         "allowed",
-        "cost_room",
+        "cost_calm",
         "day",
+        "executions_calm",
         "executions_room",
+        "input_tokens_calm",
         "input_tokens_room",
+        "output_tokens_calm",
         "output_tokens_room",
         "plain_cost_room",
-        "remaining_usd",
+        "tokens_calm",
         "tokens_room",
         "used",
     )
@@ -68,22 +81,50 @@ class Standing:
         self.used = used
         evaluation = evaluate(rules, *used)
         plain = evaluation.state == "ok" and not evaluation.degraded
-        rooms = {"cost": UNLIMITED, "executions": UNLIMITED, "tokens": UNLIMITED}
-        rooms |= {"input_tokens": UNLIMITED, "output_tokens": UNLIMITED}
+        rooms: dict[LimitKind, int] = dict.fromkeys(LIMIT_KINDS, UNLIMITED)
+        calm = dict(rooms)
         for limit in rules.limits:
-            left = limit.limit - amount_of(used[limit.window == "month"], limit.kind)
-            rooms[limit.kind] = min(rooms[limit.kind], left)
-        self.cost_room = rooms["cost"]
-        self.plain_cost_room = self.cost_room if plain else -1
+            kind, amount = limit.kind, amount_of(used[limit.window == "month"], limit.kind)
+            rooms[kind] = min(rooms[kind], limit.limit - amount)
+            calm[kind] = min(calm[kind], limit.warning_at - amount)
+        self.plain_cost_room = rooms["cost"] if plain else -1
         self.executions_room = rooms["executions"]
         self.tokens_room = rooms["tokens"]
         self.input_tokens_room = rooms["input_tokens"]
         self.output_tokens_room = rooms["output_tokens"]
-        self.remaining_usd: Decimal | None = None
-        if self.cost_room != UNLIMITED:
-            self.remaining_usd = Decimal(to_usd(self.cost_room))
+        self.cost_calm = calm["cost"]
+        self.executions_calm = calm["executions"]
+        self.tokens_calm = calm["tokens"]
+        self.input_tokens_calm = calm["input_tokens"]
+        self.output_tokens_calm = calm["output_tokens"]
         # Ready-made, for a call that this scope leaves the least.
-        self.allowed = CheckResult(remaining_usd=self.remaining_usd)
+        self.allowed = ALLOWED
+        if rooms["cost"] != UNLIMITED:
+            self.allowed = CheckResult(remaining_usd=Decimal(to_usd(rooms["cost"])))
+
+    def stays_ok(
+        self, cost_nano: int, executions: int, input_tokens: int, output_tokens: int
+    ) -> bool:
+        """Whether a budget that is `ok` still is when so much more is used."""
+        return (
+            cost_nano < self.cost_calm
+            and executions < self.executions_calm
+            and input_tokens + output_tokens < self.tokens_calm
+            and input_tokens < self.input_tokens_calm
+            and output_tokens < self.output_tokens_calm
+        )
+
+
+def cost_room(rules: Rules, used: tuple[Amounts, Amounts]) -> int:
+    """What a call may cost at most, in nano-dollars, where so much of day and month is used."""
+    return min(
+        (
+            limit.limit - used[limit.window == "month"].cost_nano
+            for limit in rules.limits
+            if limit.kind == "cost"
+        ),
+        default=UNLIMITED,
+    )
 
 
 class KnownBudget:

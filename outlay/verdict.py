@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from outlay.budget import Amounts, Evaluation, Limit, State, amount_of, describe, evaluate
 from outlay.money import to_cents
-from outlay.standing import KnownBudget, Standing
+from outlay.standing import KnownBudget
 from outlay.window import window_names
 
 WARNING, DEGRADED, BLOCKED = 1, 2, 3
@@ -26,9 +26,13 @@ class Verdict(NamedTuple):
 SILENT = Verdict(0, "ok", False, "", "")
 
 
-def judge(key: str, known: KnownBudget, standing: Standing, asked: Amounts) -> Verdict:
-    """What the budget of a scope's key says, by the last known decision."""
-    evaluation = evaluate(known.rules, *standing.used, asked)
+Used = tuple[Amounts, Amounts]
+"""What is used of a day and of its month."""
+
+
+def judge(key: str, known: KnownBudget, day: int, used: Used, asked: Amounts) -> Verdict:
+    """What the budget of a scope's key says on a day, by the last known decision."""
+    evaluation = evaluate(known.rules, *used, asked)
     if not evaluation.allowed:
         rank = BLOCKED
     elif evaluation.degraded:
@@ -37,17 +41,17 @@ def judge(key: str, known: KnownBudget, standing: Standing, asked: Amounts) -> V
         rank = WARNING
     else:
         return SILENT
-    reason = _reason(key, evaluation, standing, asked)
+    reason = _reason(key, evaluation, day, used, asked)
     return Verdict(rank, evaluation.state, evaluation.degraded, reason, key)
 
 
 def judge_stale(
-    key: str, known: KnownBudget, standing: Standing, asked: Amounts, stale_after_s: float
+    key: str, known: KnownBudget, day: int, used: Used, asked: Amounts, stale_after_s: float
 ) -> Verdict:
     """The same while there are no decisions: the budget's `on_stale` says whether it blocks."""
     if known.decision.budget.on_stale == "allow":
-        return judge(key, known, standing, asked)
-    evaluation = evaluate(known.rules, *standing.used, asked)
+        return judge(key, known, day, used, asked)
+    evaluation = evaluate(known.rules, *used, asked)
     reason = (
         f"{key}: no decisions for over {stale_after_s:g} s, "
         "and this budget blocks while there are none"
@@ -55,17 +59,17 @@ def judge_stale(
     return Verdict(BLOCKED, evaluation.state, evaluation.degraded, reason, key)
 
 
-def _reason(key: str, evaluation: Evaluation, standing: Standing, asked: Amounts) -> str:
+def _reason(key: str, evaluation: Evaluation, day: int, used: Used, asked: Amounts) -> str:
     """The sentence with scope, window and amounts, for a budget that has something to say."""
     limit = evaluation.blocked_by or evaluation.tightest
     assert limit is not None  # a budget without limits has nothing to say
-    window = window_names(standing.day)[limit.window == "month"]
+    window = window_names(day)[limit.window == "month"]
     if evaluation.blocked_by is not None:
-        return f"{key} in {window}: {describe(limit, *standing.used, asked)}"
-    return f"{key} in {window}: {evaluation.state}, {_used_of(limit, standing.used)}"
+        return f"{key} in {window}: {describe(limit, *used, asked)}"
+    return f"{key} in {window}: {evaluation.state}, {_used_of(limit, used)}"
 
 
-def _used_of(limit: Limit, used: tuple[Amounts, Amounts]) -> str:
+def _used_of(limit: Limit, used: Used) -> str:
     amount = amount_of(used[limit.window == "month"], limit.kind)
     word = "monthly" if limit.window == "month" else "daily"
     if limit.kind == "cost":

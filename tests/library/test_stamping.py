@@ -89,7 +89,7 @@ def test_many_together_are_what_each_is_alone(calls):
     given_ids = {"id": SOURCE}
     errors, found = [], [[], [], []]
     items = [(None, (), dict(fields), AT_S) for fields in calls]
-    for bundle in Stamper(SOURCE).stamp(items, 3, errors.append):
+    for bundle in Stamper(SOURCE).stamp(items, 3, lambda _, error: errors.append(error)):
         message = bundle.json if len(bundle) == 1 else b"[%b]" % bundle.json
         for record in decode_records(message):
             fields = given_ids if record.id == SOURCE else {}
@@ -105,7 +105,7 @@ def test_ids_are_new():
     stamper = Stamper(SOURCE)
     ids = []
     for _ in range(3):
-        (bundle,) = stamper.stamp(items, 1, pytest.fail)
+        (bundle,) = stamper.stamp(items, 1, lambda _, error: pytest.fail(str(error)))
         ids += [record.id for record in bundle.records]
     assert len(set(ids)) == 1_500
     assert {uuid.UUID(each).version for each in ids} == {7}

@@ -1,0 +1,199 @@
+"""Checking: the answer to one call, from the decisions and from what is held beside them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from outlay.budget import NOTHING, Amounts
+from outlay.explaining import Explanation, ScopeView, explain_scope
+from outlay.feed import DecisionFeed
+from outlay.holds import Holds
+from outlay.money import to_usd
+from outlay.standing import ALLOWED, UNLIMITED, CheckResult, Standing, cost_room
+from outlay.verdict import BLOCKED, SILENT, judge, judge_stale
+
+_NOT_READY = "the decisions feed is not ready, no budget is known"
+
+
+class Checker:
+    """Answers by the decisions of a feed and what is held; safe in any thread.
+
+    `plain` and `holding` give the usual answer, where all is fresh and no budget has anything to
+    say; they answer None where one may have, and then `weigh` answers in full.
+    """
+
+    def __init__(self, feed: DecisionFeed, holds: Holds, *, blocks_not_ready: bool) -> None:
+        self._feed = feed
+        self._holds = holds
+        self._scopes = holds.scopes
+        self._monotonic = feed.monotonic
+        self._blocks_not_ready = blocks_not_ready
+
+    def plain(
+        self,
+        keys: tuple[str, ...],
+        day: int,
+        cost_nano: int,
+        executions: int,
+        input_tokens: int,
+        output_tokens: int,
+    ) -> CheckResult | None:
+        """The usual answer while nothing is held."""
+        feed = self._feed
+        state = feed.state
+        if not (state.ready and self._monotonic() - state.oldest_seen_s <= feed.stale_after_s):
+            return None
+        get = state.decisions.get
+        tokens = input_tokens + output_tokens
+        least: Standing | None = None
+        least_room = UNLIMITED
+        for key in keys:
+            known = get(key)
+            if known is None:
+                continue
+            standing = known.standing
+            if standing is None or standing.day != day:
+                standing = known.stand(day)
+            room = standing.plain_cost_room
+            if cost_nano > room or executions > standing.executions_room:
+                return None
+            if tokens and (  # nothing asked fits in any room of a budget that is plain
+                tokens > standing.tokens_room
+                or input_tokens > standing.input_tokens_room
+                or output_tokens > standing.output_tokens_room
+            ):
+                return None
+            if room < least_room:
+                least, least_room = standing, room
+        return ALLOWED if least is None else least.allowed
+
+    def holding(
+        self,
+        keys: tuple[str, ...],
+        day: int,
+        cost_nano: int,
+        executions: int,
+        input_tokens: int,
+        output_tokens: int,
+    ) -> CheckResult | None:
+        """The usual answer while something is held.
+
+        All that is held for a scope is added, whatever its day: that is the whole of it, or more
+        than counts today, and then `weigh` has the word.
+        """
+        feed, holds, scopes = self._feed, self._holds, self._scopes
+        state, now_s = feed.state, self._monotonic()
+        if now_s >= holds.next_expiry_s:
+            holds.expire()
+        if not (state.ready and now_s - state.oldest_seen_s <= feed.stale_after_s):
+            return None
+        get, get_watermark = state.decisions.get, state.watermarks.get
+        least: CheckResult | None = None
+        least_room = UNLIMITED
+        for key in keys:
+            held = scopes.get(key)  # before the decision: what is held no more is in that
+            known = get(key)
+            if known is None:
+                continue
+            standing = known.stand(day)
+            room = standing.plain_cost_room
+            answer: CheckResult | None = standing.allowed
+            more_cost, more_executions = cost_nano, executions
+            more_input, more_output = input_tokens, output_tokens
+            if held is not None:
+                if held.known is not known or held.watermark is not get_watermark(known.partition):
+                    holds.compare(key, held)
+                total = held.total
+                held_cost, held_executions = total.cost_nano, total.executions
+                held_input, held_output = total.input_tokens, total.output_tokens
+                if held.known is not known or not standing.stays_ok(
+                    held_cost, held_executions, held_input, held_output
+                ):
+                    return None
+                more_cost += held_cost
+                more_executions += held_executions
+                more_input += held_input
+                more_output += held_output
+            if (
+                more_cost > room
+                or more_executions > standing.executions_room
+                or more_input + more_output > standing.tokens_room
+                or more_input > standing.input_tokens_room
+                or more_output > standing.output_tokens_room
+            ):
+                return None
+            if held is not None and room != UNLIMITED:
+                room -= held_cost
+                answer = None
+            if room < least_room:
+                least, least_room = answer, room
+        if least_room == UNLIMITED:
+            return ALLOWED
+        return least or CheckResult(remaining_usd=Decimal(to_usd(least_room)))
+
+    def weigh(self, keys: tuple[str, ...], day: int, asked: Amounts) -> CheckResult:
+        """The answer in full, by the one rule."""
+        if not self._feed.state.ready:
+            return CheckResult(allowed=not self._blocks_not_ready, reason=_NOT_READY, stale=True)
+        stale = False
+        least_room = UNLIMITED
+        strictest = SILENT
+        for key in keys:
+            is_stale = self._feed.is_stale(key)
+            stale = stale or is_stale
+            view = self.view(key, day)
+            if view is None:
+                continue
+            used = view.used
+            least_room = min(least_room, cost_room(view.known.rules, used))
+            if is_stale:
+                silence_s = self._feed.stale_after_s
+                verdict = judge_stale(key, view.known, day, used, asked, silence_s)
+            else:
+                verdict = judge(key, view.known, day, used, asked)
+            if verdict.rank > strictest.rank:  # among equals the widest scope, which comes first
+                strictest = verdict
+        return CheckResult(
+            strictest.rank < BLOCKED,
+            strictest.state,
+            strictest.degraded,
+            strictest.reason,
+            strictest.scope,
+            None if least_room == UNLIMITED else Decimal(to_usd(least_room)),
+            stale,
+        )
+
+    def explain(self, keys: tuple[str, ...], day: int, asked: Amounts, now_s: float) -> Explanation:
+        """The answer, with the numbers of each scope that led to it."""
+        with self._holds.lock:  # so that the answer and its numbers are of one moment
+            self._holds.expire()
+            result = self.weigh(keys, day, asked)
+            scopes = tuple(
+                explain_scope(
+                    key,
+                    self.view(key, day),
+                    day,
+                    asked,
+                    stale=self._feed.is_stale(key),
+                    age_s=self._feed.scope_age_s(key),
+                )
+                for key in keys
+            )
+        return Explanation(result, datetime.fromtimestamp(now_s, UTC), scopes)
+
+    def view(self, key: str, day: int) -> ScopeView | None:
+        """What is known of a scope with a budget, of one moment."""
+        with self._holds.lock:
+            held = self._scopes.get(key)
+            if held is not None:
+                self._holds.compare(key, held)
+                known = held.known
+            else:
+                known = self._feed.state.decisions.get(key)
+            if known is None:
+                return None
+            if held is None:
+                return ScopeView(known, known.stand(day).used, (NOTHING, NOTHING), NOTHING)
+            reserved = held.reserved.amounts
+            return ScopeView(known, known.stand(day).used, held.emitted(day), reserved)

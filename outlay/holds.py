@@ -1,0 +1,255 @@
+"""Holds: what a gateway adds to the decisions, scope by scope, from what its own process knows."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import uuid_utils
+
+from outlay.budget import Amounts
+from outlay.errors import TooManyReservations
+from outlay.feed import DecisionFeed
+from outlay.held import Held, Spend
+from outlay.money import to_nano
+from outlay.scope import scope_keys
+from outlay.topics import partition_of
+from outlay.usage import UsageRecord
+from outlay.window import day_ordinal
+
+HELD_SCOPES_MAX = 100_000
+"""How many scopes something is held for; beyond, only for scopes that have a budget."""
+
+RESERVATIONS_MAX = 100_000
+"""How many reservations may be open at once."""
+
+SWEPT_PER_RECORD = 4
+"""How many scopes are looked through for what is contained by now, for each delivered record."""
+
+SWEPT_AT_ONCE = 64
+"""How many scopes are looked through before others may have their turn."""
+
+UNKNOWN_OFFSET_S = 10.0
+"""How long a record is held that has arrived at an offset which the broker no longer knew."""
+
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_DAY_S = 86_400
+
+
+class Hold:
+    """What one reservation holds, and in which scopes."""
+
+    __slots__ = ("amounts", "is_open", "scopes")
+
+    def __init__(self, amounts: Amounts, scopes: list[Held]) -> None:
+        self.amounts = amounts
+        self.scopes = scopes
+        self.is_open = True
+
+
+class Holds:
+    """All that a gateway holds. It is an `outlay.watching.SpendWatcher`; safe in any thread.
+
+    What changes it takes `lock`. How a check reads without it is said at `Held`.
+    """
+
+    def __init__(self, feed: DecisionFeed) -> None:
+        self.lock = threading.RLock()
+        self.scopes: dict[str, Held] = {}
+        self.next_expiry_s = float("inf")
+        self.open_reservations = 0
+        self._feed = feed
+        self._monotonic = feed.monotonic
+        self._undelivered: dict[str, list[Spend]] = {}
+        self._round: deque[str] = deque()  # every scope once, in the order to be looked through
+        self._expiries: list[tuple[float, int, Hold]] = []
+        self._numbers = itertools.count()
+        _all.add(self)
+
+    def compare(self, key: str, held: Held) -> None:
+        """Let go of what decisions contain by now of one scope."""
+        with self.lock:
+            state = self._feed.state
+            known = state.decisions.get(key)
+            if known is not None:
+                partition = known.partition
+            else:
+                partition = partition_of(key.encode(), max(state.partitions, 1))
+            held.compare(known, state.watermarks.get(partition), self._monotonic())
+
+    # -- reservations
+
+    def reserve(self, keys: tuple[str, ...], amounts: Amounts, expires_s: float) -> Hold:
+        """Hold what a call asks for, until it is let go or `expires_s` seconds have passed.
+
+        Raises:
+            TooManyReservations: there are `RESERVATIONS_MAX` open.
+        """
+        with self.lock:
+            self.expire()
+            if self.open_reservations >= RESERVATIONS_MAX:
+                raise TooManyReservations(
+                    f"{RESERVATIONS_MAX} reservations are open: settle or release them"
+                )
+            hold = Hold(amounts, [held for key in keys if (held := self._at(key)) is not None])
+            for held in hold.scopes:
+                held.reserve(amounts, 1)
+            self.open_reservations += 1
+            expiry = (self._monotonic() + expires_s, next(self._numbers), hold)
+            heapq.heappush(self._expiries, expiry)
+            self.next_expiry_s = self._expiries[0][0]
+            return hold
+
+    def let_go(self, hold: Hold) -> bool:
+        """Hold a reservation no more; False when that was so already."""
+        with self.lock:
+            if not hold.is_open:
+                return False
+            hold.is_open = False
+            self.open_reservations -= 1
+            for held in hold.scopes:
+                held.reserve(hold.amounts, -1)
+            if len(self._expiries) > 2 * self.open_reservations + SWEPT_AT_ONCE:
+                self._expiries = [each for each in self._expiries if each[2].is_open]
+                heapq.heapify(self._expiries)
+            return True
+
+    def expire(self) -> None:
+        """Let go of the reservations whose time is over."""
+        with self.lock:
+            now_s = self._monotonic()
+            while self._expiries and self._expiries[0][0] <= now_s:
+                self.let_go(heapq.heappop(self._expiries)[2])
+            self.next_expiry_s = self._expiries[0][0] if self._expiries else float("inf")
+
+    # -- watching an emitter
+
+    def emitted(self, record: UsageRecord | None, fields: dict[str, Any], at_s: float, /) -> None:
+        """Hold a record from now on. What cannot be read is held not: it is found invalid later."""
+        with contextlib.suppress(Exception):
+            if record is None:
+                if fields.get("id") is None:
+                    fields["id"] = str(uuid_utils.uuid7())
+                record_id, spend = fields["id"], _spend(fields.get, at_s)
+            else:
+                record_id = record.id
+                spend = _spend(lambda name, default=None: getattr(record, name, default), at_s)
+            with self.lock:
+                self._undelivered.setdefault(record_id, []).append(spend)
+                for key in spend.keys:
+                    if (held := self._at(key)) is not None:
+                        held.add(spend)
+
+    def delivered(self, partition: int, offset: int, records: Sequence[UsageRecord], /) -> None:
+        """Records have arrived: a decision that passes their offset contains them."""
+        with self.lock:
+            until_s = self._monotonic() + UNKNOWN_OFFSET_S if offset < 0 else float("inf")
+            for spend in self._taken(record.id for record in records):
+                spend.partition, spend.offset, spend.until_s = partition, offset, until_s
+        self._sweep(SWEPT_PER_RECORD * len(records))
+
+    def failed(self, records: Sequence[UsageRecord], /) -> None:
+        """Records will not arrive: the totals go without them."""
+        with self.lock:
+            self._drop(self._taken(record.id for record in records))
+
+    def invalid(self, record_id: object, /) -> None:
+        """What was emitted under an id is no valid record."""
+        with self.lock, contextlib.suppress(TypeError):
+            self._drop(self._taken([record_id]))
+
+    def ended(self) -> None:
+        """What is not delivered by now will not be."""
+        with self.lock:
+            self._drop(self._taken(list(self._undelivered)))
+
+    def _taken(self, record_ids: Iterable[Any]) -> list[Spend]:
+        """The spends of records, which are undelivered no longer."""
+        taken = []
+        for record_id in record_ids:
+            spends = self._undelivered.get(record_id)
+            if spends is None:
+                continue  # it was emitted before the gateway was there
+            taken.append(spends.pop(0))
+            if not spends:
+                del self._undelivered[record_id]
+        return taken
+
+    def _drop(self, spends: list[Spend]) -> None:
+        for spend in spends:
+            spend.gone = True
+        for key in {key for spend in spends for key in spend.keys}:
+            if (held := self.scopes.get(key)) is not None:
+                held.compare(held.known, held.watermark, self._monotonic())
+
+    # -- the scopes
+
+    def _at(self, key: str) -> Held | None:
+        """What is held for a scope, made where there is nothing yet; None where nothing can be."""
+        held = self.scopes.get(key)
+        if held is None:
+            if len(self.scopes) >= HELD_SCOPES_MAX and key not in self._feed.decisions:
+                return None
+            held = self.scopes[key] = Held()
+            self._round.append(key)
+        return held
+
+    def _sweep(self, count: int) -> None:
+        """Look through some scopes, in turn, for what is contained by now, asked about or not."""
+        while count > 0:
+            with self.lock:
+                for _ in range(min(count, SWEPT_AT_ONCE, len(self._round))):
+                    key = self._round.popleft()
+                    held = self.scopes[key]
+                    self.compare(key, held)
+                    if held.is_empty:
+                        del self.scopes[key]
+                    else:
+                        self._round.append(key)
+            count -= SWEPT_AT_ONCE
+
+    def _renew_lock(self) -> None:
+        self.lock = threading.RLock()
+
+
+def _spend(get: Any, at_s: float) -> Spend:
+    """What a record adds to its scopes; `get(name, default)` gives its fields.
+
+    Raises any `Exception` where it is no valid record.
+    """
+    occurred_at = get("occurred_at")
+    if isinstance(occurred_at, datetime):
+        day = day_ordinal(occurred_at)
+    else:
+        day = int(at_s // _DAY_S) + _EPOCH_DAY
+    keys = scope_keys(
+        get("organization_id"), get("team_id", None), get("user_id", None), get("agent_id")
+    )
+    amounts = Amounts(
+        max(to_nano(get("cost_usd")), 0),
+        max(get("executions", 1), 0),
+        max(get("input_tokens", 0), 0),
+        max(get("output_tokens", 0), 0),
+    )
+    return Spend(keys, day, amounts)
+
+
+_all: weakref.WeakSet[Holds] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """In a forked child: a thread that is not here may have held one."""
+    for holds in _all:
+        holds._renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
