@@ -79,8 +79,8 @@ class Checker:
     ) -> CheckResult | None:
         """The usual answer while something is held.
 
-        All that is held for a scope is added, whatever its day: that is the whole of it, or more
-        than counts today, and then `weigh` has the word.
+        What is held for a scope has nearly always been spent today, and then all of it counts for
+        the day and for the month. Otherwise `weigh` has the word.
         """
         feed, holds, scopes = self._feed, self._holds, self._scopes
         state, now_s = feed.state, self._monotonic()
@@ -107,9 +107,10 @@ class Checker:
                 total = held.total
                 held_cost, held_executions = total.cost_nano, total.executions
                 held_input, held_output = total.input_tokens, total.output_tokens
-                if held.known is not known or not standing.stays_ok(
-                    held_cost, held_executions, held_input, held_output
-                ):
+                if not standing.stays_ok(held_cost, held_executions, held_input, held_output):
+                    return None
+                days = held.days
+                if held.known is not known or (days and (day not in days or len(days) > 1)):
                     return None
                 more_cost += held_cost
                 more_executions += held_executions

@@ -38,7 +38,8 @@ SWEPT_AT_ONCE = 64
 """How many scopes are looked through before others may have their turn."""
 
 UNKNOWN_OFFSET_S = 10.0
-"""How long a record is held that has arrived at an offset which the broker no longer knew."""
+"""How long a record is held at least that has arrived at an offset which the broker no longer knew;
+then the next watermark ends it."""
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _DAY_S = 86_400
@@ -83,7 +84,9 @@ class Holds:
                 partition = known.partition
             else:
                 partition = partition_of(key.encode(), max(state.partitions, 1))
-            held.compare(known, state.watermarks.get(partition), self._monotonic())
+            watermark = state.watermarks.get(partition)
+            if held.known is not known or held.watermark is not watermark:
+                held.compare(known, watermark, self._monotonic())
 
     # -- reservations
 
