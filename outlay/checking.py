@@ -10,9 +10,10 @@ from outlay.explaining import Explanation, ScopeView, explain_scope
 from outlay.feed import DecisionFeed
 from outlay.holds import Holds
 from outlay.money import to_usd
-from outlay.standing import ALLOWED, UNLIMITED, CheckResult, Standing, cost_room
+from outlay.standing import ALLOWED, UNLIMITED, CheckResult, KnownBudget, Standing, cost_room
 from outlay.verdict import BLOCKED, SILENT, judge, judge_stale
 
+_NOTHING = (NOTHING, NOTHING)  # of the day and of the month
 _NOT_READY = "the decisions feed is not ready, no budget is known"
 
 
@@ -77,7 +78,7 @@ class Checker:
         input_tokens: int,
         output_tokens: int,
     ) -> CheckResult | None:
-        """The usual answer while something is held.
+        """The usual answer while something is held: no budget warns, even after the call.
 
         What is held for a scope has nearly always been spent today, and then all of it counts for
         the day and for the month. Otherwise `weigh` has the word.
@@ -89,49 +90,54 @@ class Checker:
         if not (state.ready and now_s - state.oldest_seen_s <= feed.stale_after_s):
             return None
         get, get_watermark = state.decisions.get, state.watermarks.get
-        least: CheckResult | None = None
+        least: Standing | None = None
         least_room = UNLIMITED
         for key in keys:
             held = scopes.get(key)  # before the decision: what is held no more is in that
             known = get(key)
             if known is None:
                 continue
-            standing = known.stand(day)
-            room = standing.plain_cost_room
-            answer: CheckResult | None = standing.allowed
-            more_cost, more_executions = cost_nano, executions
-            more_input, more_output = input_tokens, output_tokens
+            standing = known.standing
+            if standing is None or standing.day != day:
+                standing = known.stand(day)
+            held_nano, count, inputs, outputs = 0, executions, input_tokens, output_tokens
             if held is not None:
                 if held.known is not known or held.watermark is not get_watermark(known.partition):
                     holds.compare(key, held)
-                total = held.total
-                held_cost, held_executions = total.cost_nano, total.executions
-                held_input, held_output = total.input_tokens, total.output_tokens
-                if not standing.stays_ok(held_cost, held_executions, held_input, held_output):
+                # What is reserved first: what is settled is emitted before it is reserved no more.
+                reserved, days = held.reserved, held.days
+                held_nano = reserved.cost_nano
+                count += reserved.executions
+                inputs += reserved.input_tokens
+                outputs += reserved.output_tokens
+                if days:
+                    emitted = days.get(day)
+                    if emitted is None or len(days) > 1:
+                        return None
+                    held_nano += emitted.cost_nano
+                    count += emitted.executions
+                    inputs += emitted.input_tokens
+                    outputs += emitted.output_tokens
+                if held.known is not known:
                     return None
-                days = held.days
-                if held.known is not known or (days and (day not in days or len(days) > 1)):
-                    return None
-                more_cost += held_cost
-                more_executions += held_executions
-                more_input += held_input
-                more_output += held_output
-            if (
-                more_cost > room
-                or more_executions > standing.executions_room
-                or more_input + more_output > standing.tokens_room
-                or more_input > standing.input_tokens_room
-                or more_output > standing.output_tokens_room
+            if held_nano + cost_nano >= standing.cost_calm or not (
+                standing.calm_by_cost
+                or (
+                    count < standing.executions_calm
+                    and inputs + outputs < standing.tokens_calm
+                    and inputs < standing.input_tokens_calm
+                    and outputs < standing.output_tokens_calm
+                )
             ):
                 return None
-            if held is not None and room != UNLIMITED:
-                room -= held_cost
-                answer = None
-            if room < least_room:
-                least, least_room = answer, room
-        if least_room == UNLIMITED:
+            room = standing.plain_cost_room - held_nano
+            if room < least_room and standing.plain_cost_room != UNLIMITED:
+                least, least_room = standing, room
+        if least is None:
             return ALLOWED
-        return least or CheckResult(remaining_usd=Decimal(to_usd(least_room)))
+        if least_room == least.plain_cost_room:
+            return least.allowed
+        return CheckResult(remaining_usd=Decimal(to_usd(least_room)))
 
     def weigh(self, keys: tuple[str, ...], day: int, asked: Amounts) -> CheckResult:
         """The answer in full, by the one rule."""
@@ -143,16 +149,14 @@ class Checker:
         for key in keys:
             is_stale = self._feed.is_stale(key)
             stale = stale or is_stale
-            view = self.view(key, day)
-            if view is None:
+            known, used = self._used(key, day)
+            if known is None:
                 continue
-            used = view.used
-            least_room = min(least_room, cost_room(view.known.rules, used))
+            least_room = min(least_room, cost_room(known.rules, used))
             if is_stale:
-                silence_s = self._feed.stale_after_s
-                verdict = judge_stale(key, view.known, day, used, asked, silence_s)
+                verdict = judge_stale(key, known, day, used, asked, self._feed.stale_after_s)
             else:
-                verdict = judge(key, view.known, day, used, asked)
+                verdict = judge(key, known, day, used, asked)
             if verdict.rank > strictest.rank:  # among equals the widest scope, which comes first
                 strictest = verdict
         return CheckResult(
@@ -183,18 +187,26 @@ class Checker:
             )
         return Explanation(result, datetime.fromtimestamp(now_s, UTC), scopes)
 
+    def _used(self, key: str, day: int) -> tuple[KnownBudget | None, tuple[Amounts, Amounts]]:
+        """What counts as used of a scope's day and month, of one moment."""
+        with self._holds.lock:
+            held = self._scopes.get(key)
+            if held is None:
+                known = self._feed.state.decisions.get(key)
+                return known, _NOTHING if known is None else known.stand(day).used
+        view = self.view(key, day)
+        return (None, _NOTHING) if view is None else (view.known, view.used)
+
     def view(self, key: str, day: int) -> ScopeView | None:
         """What is known of a scope with a budget, of one moment."""
         with self._holds.lock:
             held = self._scopes.get(key)
-            if held is not None:
-                self._holds.compare(key, held)
-                known = held.known
-            else:
+            if held is None:
                 known = self._feed.state.decisions.get(key)
+                return None if known is None else ScopeView(known, known.stand(day).used)
+            self._holds.compare(key, held)
+            known = held.known
             if known is None:
                 return None
-            if held is None:
-                return ScopeView(known, known.stand(day).used, (NOTHING, NOTHING), NOTHING)
             reserved = held.reserved.amounts
             return ScopeView(known, known.stand(day).used, held.emitted(day), reserved)

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from outlay.budget import (
+    NOTHING,
     Amounts,
     EnforcementMode,
     Limit,
@@ -122,8 +123,8 @@ class ScopeView:
 
     known: KnownBudget
     decided: tuple[Amounts, Amounts]
-    own: tuple[Amounts, Amounts]
-    reserved: Amounts
+    own: tuple[Amounts, Amounts] = (NOTHING, NOTHING)
+    reserved: Amounts = NOTHING
 
     @property
     def used(self) -> tuple[Amounts, Amounts]:

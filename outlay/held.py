@@ -34,21 +34,25 @@ class Spend:
         "until_s",
     )
 
-    def __init__(self, keys: tuple[str, ...], day: int, amounts: Amounts) -> None:
+    def __init__(
+        self,
+        keys: tuple[str, ...],
+        day: int,
+        cost_nano: int,
+        executions: int,
+        input_tokens: int,
+        output_tokens: int,
+    ) -> None:
         self.keys = keys
         self.day = day
-        self.cost_nano = amounts.cost_nano
-        self.executions = amounts.executions
-        self.input_tokens = amounts.input_tokens
-        self.output_tokens = amounts.output_tokens
+        self.cost_nano = cost_nano
+        self.executions = executions
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
         self.partition = -1
         self.offset = -1
         self.gone = False  # it will not arrive
         self.until_s = float("inf")
-
-    @property
-    def amounts(self) -> Amounts:
-        return Amounts(self.cost_nano, self.executions, self.input_tokens, self.output_tokens)
 
     def is_over(self, known: KnownBudget | None, watermark: Watermark | None, now_s: float) -> bool:
         """Whether it needs to be held no more for a scope, of which this is known."""
@@ -88,19 +92,17 @@ class Tally:
 class Held:
     """What is held for one scope.
 
-    `total` is the sum of all of it, whatever the day; `reserved` is what open reservations ask
-    for; `spends` are the records, and `days` their sums by day ordinal. `known` and `watermark`
-    are those that the records were last compared with.
+    `reserved` is what open reservations ask for; `spends` are the records, and `days` their sums
+    by day ordinal. `known` and `watermark` are those that the records were last compared with.
 
     Whoever changes it has the lock of `outlay.holds.Holds`. A reader without the lock reads a
     decision, then the sums, then looks whether `known` is still that decision: otherwise it may
     miss what a newer decision contains.
     """
 
-    __slots__ = ("days", "known", "merge_at", "reserved", "spends", "total", "watermark")
+    __slots__ = ("days", "known", "merge_at", "reserved", "spends", "watermark")
 
     def __init__(self) -> None:
-        self.total = Tally()
         self.reserved = Tally()
         self.spends: list[Spend] = []
         self.days: dict[int, Tally] = {}
@@ -115,19 +117,18 @@ class Held:
 
     def add(self, spend: Spend) -> None:
         """Hold a record, too."""
-        self.spends.append(spend)
-        self.total.add(spend, 1)
+        spends = self.spends
+        spends.append(spend)
         tally = self.days.get(spend.day)
         if tally is None:
             tally = self.days[spend.day] = Tally()
-        tally.add(spend, 1)
-        if len(self.spends) >= self.merge_at:
+        # Written out: an emit does this for each of its scopes.
+        tally.cost_nano += spend.cost_nano
+        tally.executions += spend.executions
+        tally.input_tokens += spend.input_tokens
+        tally.output_tokens += spend.output_tokens
+        if len(spends) >= self.merge_at:
             self._merge()
-
-    def reserve(self, amounts: Amounts, sign: int) -> None:
-        """Hold what a reservation asks for (1), or no more (-1)."""
-        self.total.add(amounts, sign)
-        self.reserved.add(amounts, sign)
 
     def compare(self, known: KnownBudget | None, watermark: Watermark | None, now_s: float) -> None:
         """Let go of the records that a decision contains by now, and of those that are gone."""
@@ -135,7 +136,6 @@ class Held:
         left = []
         for spend in self.spends:
             if spend.is_over(known, watermark, now_s):
-                self.total.add(spend, -1)
                 self.days[spend.day].add(spend, -1)
             else:
                 left.append(spend)
@@ -162,10 +162,14 @@ class Held:
             if spend.offset < 0:
                 left.append(spend)
                 continue
-            before = merged.get((spend.partition, spend.day))
-            amounts = spend.amounts if before is None else before.amounts + spend.amounts
-            one = merged[spend.partition, spend.day] = Spend((), spend.day, amounts)
-            one.partition = spend.partition
-            one.offset = spend.offset if before is None else max(spend.offset, before.offset)
+            one = merged.get((spend.partition, spend.day))
+            if one is None:
+                one = merged[spend.partition, spend.day] = Spend((), spend.day, 0, 0, 0, 0)
+                one.partition = spend.partition
+            one.offset = max(one.offset, spend.offset)
+            one.cost_nano += spend.cost_nano
+            one.executions += spend.executions
+            one.input_tokens += spend.input_tokens
+            one.output_tokens += spend.output_tokens
         self.spends = [*merged.values(), *left]
         self.merge_at = max(2 * len(self.spends), SPENDS_PER_SCOPE_MAX)

@@ -10,9 +10,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
+import msgspec
 import uuid_utils
 
 from outlay.budget import Amounts
@@ -104,7 +105,7 @@ class Holds:
                 )
             hold = Hold(amounts, [held for key in keys if (held := self._at(key)) is not None])
             for held in hold.scopes:
-                held.reserve(amounts, 1)
+                held.reserved.add(amounts, 1)
             self.open_reservations += 1
             expiry = (self._monotonic() + expires_s, next(self._numbers), hold)
             heapq.heappush(self._expiries, expiry)
@@ -119,7 +120,7 @@ class Holds:
             hold.is_open = False
             self.open_reservations -= 1
             for held in hold.scopes:
-                held.reserve(hold.amounts, -1)
+                held.reserved.add(hold.amounts, -1)
             if len(self._expiries) > 2 * self.open_reservations + SWEPT_AT_ONCE:
                 self._expiries = [each for each in self._expiries if each[2].is_open]
                 heapq.heapify(self._expiries)
@@ -136,19 +137,21 @@ class Holds:
     # -- watching an emitter
 
     def emitted(self, record: UsageRecord | None, fields: dict[str, Any], at_s: float, /) -> None:
-        """Hold a record from now on. What cannot be read is held not: it is found invalid later."""
+        """Hold a record from now on. What cannot be read is not held: it is found invalid later."""
         with contextlib.suppress(Exception):
             if record is None:
-                if fields.get("id") is None:
-                    fields["id"] = str(uuid_utils.uuid7())
-                record_id, spend = fields["id"], _spend(fields.get, at_s)
+                record_id = fields.get("id")
+                if record_id is None:
+                    record_id = fields["id"] = str(uuid_utils.uuid7())
             else:
-                record_id = record.id
-                spend = _spend(lambda name, default=None: getattr(record, name, default), at_s)
+                record_id, fields = record.id, msgspec.structs.asdict(record)
+            spend = _spend(fields, at_s)
+            scopes = self.scopes
             with self.lock:
                 self._undelivered.setdefault(record_id, []).append(spend)
                 for key in spend.keys:
-                    if (held := self._at(key)) is not None:
+                    held = scopes.get(key) or self._at(key)
+                    if held is not None:
                         held.add(spend)
 
     def delivered(self, partition: int, offset: int, records: Sequence[UsageRecord], /) -> None:
@@ -223,26 +226,25 @@ class Holds:
         self.lock = threading.RLock()
 
 
-def _spend(get: Any, at_s: float) -> Spend:
-    """What a record adds to its scopes; `get(name, default)` gives its fields.
+def _spend(fields: dict[str, Any], at_s: float) -> Spend:
+    """What a record of these fields adds to its scopes; what gives back counts for nothing.
 
     Raises any `Exception` where it is no valid record.
     """
+    get = fields.get
     occurred_at = get("occurred_at")
-    if isinstance(occurred_at, datetime):
-        day = day_ordinal(occurred_at)
-    else:
-        day = int(at_s // _DAY_S) + _EPOCH_DAY
-    keys = scope_keys(
-        get("organization_id"), get("team_id", None), get("user_id", None), get("agent_id")
+    day = int(at_s // _DAY_S) + _EPOCH_DAY if occurred_at is None else day_ordinal(occurred_at)
+    keys = scope_keys(fields["organization_id"], get("team_id"), get("user_id"), fields["agent_id"])
+    cost_nano, executions = to_nano(fields["cost_usd"]), get("executions", 1)
+    input_tokens, output_tokens = get("input_tokens", 0), get("output_tokens", 0)
+    return Spend(
+        keys,
+        day,
+        cost_nano if cost_nano > 0 else 0,
+        executions if executions > 0 else 0,
+        input_tokens if input_tokens > 0 else 0,
+        output_tokens if output_tokens > 0 else 0,
     )
-    amounts = Amounts(
-        max(to_nano(get("cost_usd")), 0),
-        max(get("executions", 1), 0),
-        max(get("input_tokens", 0), 0),
-        max(get("output_tokens", 0), 0),
-    )
-    return Spend(keys, day, amounts)
 
 
 _all: weakref.WeakSet[Holds] = weakref.WeakSet()

@@ -114,10 +114,10 @@ class Reservation:
             if self._closed is not None:
                 raise ReservationClosed(f"the reservation was {self._closed} before")
             self._closed = "settled"
-            # In this order: for a moment both count, but never neither.
-            taken = self._emitter is None or self._emitter.emit(record)
+        try:  # in this order: for a moment both count, but never neither
+            return self._emitter is None or self._emitter.emit(record)
+        finally:
             self._holds.let_go(self._hold)
-        return taken
 
     def release(self) -> bool:
         """Give it back: the call was not made, or has cost nothing.

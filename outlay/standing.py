@@ -56,12 +56,13 @@ class Standing:
     What a call may ask for at most, of each kind, without passing a limit is in `…_room`. That is
     the rule of `outlay.budget.evaluate` with the used amounts put in; a call outside it is given
     to `evaluate` itself. `plain_cost_room` is `cost_room` while the budget is `ok`, when no room
-    is negative, and else so little that no call fits. `…_calm` is what more may be used of each
-    kind, and stay below, until the budget warns.
+    is negative, and else so little that no call fits. Where less is used of each kind than is in
+    `…_calm`, the budget still does not warn; `calm_by_cost` says that only the cost matters.
     """
 
     __slots__ = (
         "allowed",
+        "calm_by_cost",
         "cost_calm",
         "day",
         "executions_calm",
@@ -92,27 +93,16 @@ class Standing:
         self.tokens_room = rooms["tokens"]
         self.input_tokens_room = rooms["input_tokens"]
         self.output_tokens_room = rooms["output_tokens"]
-        self.cost_calm = calm["cost"]
+        self.cost_calm = calm["cost"] if plain else -1
         self.executions_calm = calm["executions"]
         self.tokens_calm = calm["tokens"]
         self.input_tokens_calm = calm["input_tokens"]
         self.output_tokens_calm = calm["output_tokens"]
+        self.calm_by_cost = all(limit.kind == "cost" for limit in rules.limits)
         # Ready-made, for a call that this scope leaves the least.
         self.allowed = ALLOWED
         if rooms["cost"] != UNLIMITED:
             self.allowed = CheckResult(remaining_usd=Decimal(to_usd(rooms["cost"])))
-
-    def stays_ok(
-        self, cost_nano: int, executions: int, input_tokens: int, output_tokens: int
-    ) -> bool:
-        """Whether a budget that is `ok` still is when so much more is used."""
-        return (
-            cost_nano < self.cost_calm
-            and executions < self.executions_calm
-            and input_tokens + output_tokens < self.tokens_calm
-            and input_tokens < self.input_tokens_calm
-            and output_tokens < self.output_tokens_calm
-        )
 
 
 def cost_room(rules: Rules, used: tuple[Amounts, Amounts]) -> int:

@@ -491,7 +491,7 @@ def test_threads_that_emit_reserve_and_check_lose_nothing():
     world.deliver()
     world.decide(ORGANIZATION.key)
     assert world.month_nano() == len(world.logs[0] + world.logs[1]) * NANO
-    assert world.holds.scopes[ORGANIZATION.key].total.amounts == Amounts()
+    assert world.holds.scopes[ORGANIZATION.key].is_empty
 
 
 # -- with the real emitter
