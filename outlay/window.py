@@ -21,6 +21,9 @@ DAY_RETENTION_DAYS = 40
 MONTH_RETENTION_MONTHS = 14
 """How long the total of a month is kept after it, in months."""
 
+CLOCK_SKEW_S = 300.0
+"""How long decisions tell a window after its end, for readers whose clocks lag, in seconds."""
+
 _NAMES_CACHE_MAX = 4_096  # days whose names are kept ready: eleven years
 _NAME = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
 
@@ -98,6 +101,13 @@ def window_names(day: int) -> tuple[str, str]:
     """The names of the day and of the month that a day ordinal falls in."""
     name = date.fromordinal(day).isoformat()
     return name, name[:7]
+
+
+def told_windows(now: datetime) -> list[str]:
+    """The windows that a reader may take for the current ones, and those that follow."""
+    today = now.toordinal()
+    lagging = (now - timedelta(seconds=CLOCK_SKEW_S)).toordinal()
+    return sorted({*window_names(lagging), *window_names(today), *window_names(today + 1)})
 
 
 @lru_cache(maxsize=_NAMES_CACHE_MAX)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from outlay.budget import Budget
+from outlay.budget_request import requested_budget
 from outlay.decision import BudgetRequest, decode_request
 from outlay.scope import Scope
 from streams import messages
@@ -104,7 +105,7 @@ class Budgets:
             self.states[request.scope] = msgspec.structs.replace(state, offset=offset)
             return request.scope, known
         try:
-            budget = _changed(state, request)
+            budget = requested_budget(state.budget, state.version, request)
         except ValueError as error:
             version = state.version if state.budget is not None else 0
             answer = Answer(request.request_id, False, version, cut_reason(str(error)))
@@ -144,16 +145,3 @@ def _parse(value: bytes | None) -> BudgetRequest:
     except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
         raise RequestError(f"not a budget request: {error}") from None
     return request
-
-
-def _changed(state: BudgetState, request: BudgetRequest) -> Budget | None:
-    """The budget that a request asks for; ValueError says why it cannot have it."""
-    version = 0 if state.budget is None else state.version
-    if request.expected_version not in (None, version):
-        raise ValueError(f"the budget has version {version}, not {request.expected_version}")
-    if request.action == "delete":
-        if state.budget is None:
-            raise ValueError("there is no budget to delete")
-        return None
-    base = state.budget if request.action == "patch" and state.budget is not None else Budget()
-    return base.changed(request.changes)

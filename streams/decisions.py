@@ -10,7 +10,7 @@ was there by then, so that no decision steps back; then every budget's decision 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from outlay.budget import NOTHING, Amounts, Rules, State, evaluate
 from outlay.decision import (
@@ -22,14 +22,11 @@ from outlay.decision import (
     encode,
     window_usage,
 )
-from outlay.window import window_names
+from outlay.window import told_windows, window_names
 from streams.batch import is_due
 from streams.budgets import NO_BUDGET, Answer, Budgets
 from streams.flush import Message
 from streams.totals import Totals
-
-CLOCK_SKEW_S = 300.0
-"""How long the last window is still published after its end, for readers whose clocks lag."""
 
 AT_ONCE_MAX = 1_000
 """How many decisions whose numbers moved are published with every flush; more wait for a refresh:
@@ -120,7 +117,7 @@ class Decisions:
             budget=state.budget,
             windows={
                 name: window_usage(*total)
-                for name in _windows(now)
+                for name in told_windows(now)
                 if (total := self._totals.total(scope, name)) is not None
             },
             request_id=state.request_id,
@@ -140,14 +137,6 @@ class Decisions:
         self._watermark = dict(progress)
         self._watermark_at_ms = now_ms
         yield WATERMARK_KEY, encode(Watermark(self._watermark, now))
-
-
-def _windows(now: datetime) -> list[str]:
-    """The windows that a reader may take for the current ones, and those that follow."""
-    today = now.toordinal()
-    lagging = (now - timedelta(seconds=CLOCK_SKEW_S)).toordinal()
-    names = {*window_names(lagging), *window_names(today), *window_names(today + 1)}
-    return sorted(names)
 
 
 def _outcome(scope: str, answer: Answer, now: datetime) -> tuple[bytes, bytes]:

@@ -13,6 +13,7 @@ from outlay.window import (
     day_ordinal,
     floor_names,
     is_forgotten,
+    told_windows,
     window_names,
 )
 
@@ -94,3 +95,23 @@ def test_what_is_kept_and_what_is_forgotten(day):
     assert is_forgotten((oldest_day - timedelta(days=1)).isoformat(), floor)
     today = window_names(day.toordinal())
     assert not any(is_forgotten(name, floor) for name in today)
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (datetime(2026, 11, 21, 12, tzinfo=UTC), ["2026-11", "2026-11-21", "2026-11-22"]),
+        (
+            datetime(2026, 12, 1, 0, 4, 59, tzinfo=UTC),
+            ["2026-11", "2026-11-30", "2026-12", "2026-12-01", "2026-12-02"],
+        ),
+        (datetime(2026, 12, 1, 0, 5, tzinfo=UTC), ["2026-12", "2026-12-01", "2026-12-02"]),
+        (
+            datetime(2026, 11, 30, 23, 59, tzinfo=UTC),
+            ["2026-11", "2026-11-30", "2026-12", "2026-12-01"],
+        ),
+    ],
+)
+def test_decisions_tell_the_windows_that_a_reader_may_be_in(now, told):
+    """Today's, tomorrow's, and for five minutes the last ones."""
+    assert told_windows(now) == told
