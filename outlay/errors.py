@@ -6,6 +6,7 @@ OutlayError
 ├── BudgetRequestTimeout  what became of a budget request is not known; a TimeoutError
 ├── BudgetRefused         a budget request was refused
 ├── BudgetExceededError   a budget has no room for a call; also a ValueError
+├── BudgetStoreFull       a `BudgetStore` in memory has no room left; in `outlay.governance`
 ├── ReservationClosed     a reservation was settled or released before
 └── TooManyReservations   more calls are open at once than a gateway keeps room for
 

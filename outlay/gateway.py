@@ -263,6 +263,11 @@ class BudgetGateway(Closing):
         return days + _EPOCH_DAY
 
     @property
+    def emitter(self) -> Emits | None:
+        """What this process emits with, where the gateway knows it."""
+        return self._emitter
+
+    @property
     def stats(self) -> GatewayStats:
         """How many checks were answered so far."""
         self._holds.expire()

@@ -8,25 +8,36 @@ import pytest
 
 FORKS = """
 import asyncio, os, signal, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from outlay import background
 from outlay.emitter import UsageEmitter
 from outlay.errors import FeedNotReady
 from outlay.feed import DecisionFeed
+from outlay.gateway import BudgetGateway
 
 NOBODY = "127.0.0.1:1"
 
 async def answer():
     return 42
 
+def threaded(function, **arguments):
+    return ThreadPoolExecutor(1).submit(function, **arguments).result(5)
+
 def emit(emitter):
     return emitter.emit(organization_id="o", agent_id="a", cost_usd="1")
 
 inherited, feed = UsageEmitter(NOBODY), DecisionFeed(NOBODY)
 feed.start()
+gateway = BudgetGateway(feed=feed, emitter=inherited)
 assert emit(inherited)
-with background._lock:  # as another thread may hold it
-    pid = os.fork()
-if pid == 0:
+locks = (background._lock, gateway._holds.lock)
+for lock in locks:
+    lock.acquire()  # as another thread may hold them
+pid = os.fork()
+if pid:
+    for lock in locks:
+        lock.release()
+else:
     signal.alarm(20)  # no child is left should it hang
     began_s = time.monotonic()
     for _ in range(3):
@@ -51,6 +62,7 @@ if pid == 0:
     another.start()
     another.close()
     assert background._shared is None
+    assert threaded(gateway.reserve, organization_id="o", agent_id="a").release()
     assert time.monotonic() - began_s < 5
     sys.exit(7)  # in order: what is open is closed at exit
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
