@@ -1,10 +1,17 @@
 """The seeds' samples on a real broker with a real worker; what they record is in its totals."""
 
+import ast
 import asyncio
+import importlib
+import inspect
+import logging
+import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,14 +20,15 @@ from pydantic import BaseModel
 
 from outlay import Budget, BudgetClient, DecisionFeed, Scope, UsageEmitter, Window
 from outlay.governance import (
+    BudgetExceededError,
     BudgetScope,
     ExternalAgentBudget,
     ExternalAgentBudgetEnforcer,
+    GovernanceService,
+    StreamBudgetStore,
+    set_default_invoker,
 )
-from outlay.governance.agents import set_default_invoker
 from outlay.governance.connection import shared
-from outlay.governance.service import GovernanceService
-from outlay.governance.stream_store import StreamBudgetStore
 from outlay.money import to_decimal
 from outlay.stack import Stack
 from tests.governance_stream import samples
@@ -181,6 +189,22 @@ class User(BaseModel):
     organization_id: str = "org-001"
 
 
+def post(router, count):
+    """The answers of the sample's endpoint to so many requests, one after the other."""
+    app = FastAPI()
+    app.include_router(router)
+
+    async def run():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return [
+                await client.post("/invoke/agent-001", json={"input": "Process"})
+                for _ in range(count)
+            ]
+
+    return asyncio.run(run())
+
+
 def test_fastapi_integration(world):
     """Seed 001: a service for each request, never closed; 402 with the reason when blocked."""
     calls = Calls()
@@ -192,20 +216,9 @@ def test_fastapi_integration(world):
         estimate_cost=lambda data: 10.0,
         execute_invocation=calls,
     )
-    app = FastAPI()
-    app.include_router(names["router"])
-
-    async def post(count):
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return [
-                await client.post("/invoke/agent-001", json={"input": "Process"})
-                for _ in range(count)
-            ]
-
     world.allow(28)
     used = world.used()
-    answers = asyncio.run(post(4))  # 9.50 each, of which it learns at once
+    answers = post(names["router"], 4)  # 9.50 each, of which it learns at once
     assert [answer.status_code for answer in answers] == [200, 200, 402, 402]
     assert answers[0].json() == {"output": "done", "actual_cost": 9.5}
     assert "monthly budget exceeded" in answers[2].json()["detail"]
@@ -218,20 +231,13 @@ def test_integration_testing(world, pytestconfig):
     """Seed 001: its fixture and its test, driven as an asyncio plugin does."""
     pytestconfig.addinivalue_line("markers", "asyncio: run in an event loop; such a plugin's own")
     names, _ = samples.run(samples.INTEGRATION_TESTING)
-    fixture = names["governance_service"].__wrapped__
-
-    async def drive():
-        generator = fixture()
-        await names["test_governance_service_integration"](await anext(generator))
-        with pytest.raises(StopAsyncIteration):
-            await anext(generator)
-
-    asyncio.run(drive())
+    test = names["test_governance_service_integration"]
+    drive(test, names)
     assert len(shared) == 0
     scope = Scope("test-org", agent_id="test-agent")
     world.allow(1, scope)
     with pytest.raises(AssertionError):
-        asyncio.run(drive())
+        drive(test, names)
     world.budgets.delete(scope)
 
 
@@ -302,3 +308,85 @@ def test_what_a_forgotten_service_recorded_is_delivered_at_exit(world):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     world.see(used + Decimal("2.5"))
+
+
+# -- the samples as they are written, from a folder that a setting names
+
+
+def seed_blocks(folder):
+    """The Python blocks of each page in a folder, in order; names of pages without any are left."""
+    pages = {}
+    for page in sorted(folder.glob("*.txt")) + sorted(folder.glob("*.md")):
+        blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+        if blocks:
+            pages[page.name] = blocks
+    return pages
+
+
+class _Imports(ast.NodeTransformer):
+    """Names of ours are imported from us, whatever package the sample has them from."""
+
+    def visit_ImportFrom(self, node):
+        wanted = {alias.name for alias in node.names}
+        for module in ("outlay.governance.store", "outlay.governance"):
+            if node.module.split(".")[-1] == "store" and module.endswith("governance"):
+                continue
+            if wanted <= set(dir(importlib.import_module(module))):
+                return ast.copy_location(ast.ImportFrom(module, node.names, 0), node)
+        return node
+
+
+def with_our_imports(block):
+    """The same sample; nothing else of it is changed."""
+    changed = _Imports().visit(ast.parse(block))
+    return ast.unparse(ast.fix_missing_locations(changed))
+
+
+@pytest.mark.skipif("OUTLAY_SEEDS_DIR" not in os.environ, reason="OUTLAY_SEEDS_DIR is not set")
+def test_the_samples_of_a_folder_run(world, pytestconfig, caplog):
+    """Each Python block of its pages, with only its imports changed, in the order of the page."""
+    pytestconfig.addinivalue_line("markers", "asyncio: run in an event loop; such a plugin's own")
+    calls = Calls()
+    set_default_invoker(calls)
+    world.allow(10_000)
+    world.allow(10_000, Scope("org-001", user_id="user-001"))
+    used, ran, tests = world.used(), 0, 0
+    for blocks in seed_blocks(Path(os.environ["OUTLAY_SEEDS_DIR"])).values():
+        names = {
+            "execute_invocation": calls,
+            "execute_operation": calls,
+            "estimate_cost": lambda data: 10.0,
+            "get_current_user": User,
+            "InvokeRequest": InvokeRequest,
+            "User": User,
+            "BudgetExceededError": BudgetExceededError,
+            "log": logging.getLogger("sample"),
+        }
+        for block in blocks:
+            names, _ = samples.run(with_our_imports(block), **names)
+            ran += 1
+        for name in [name for name in names if name.startswith("test_")]:
+            drive(names[name], names)
+            tests += 1
+        if "router" in names:
+            assert [answer.status_code for answer in post(names["router"], 2)] == [200, 200]
+    assert (ran, tests) == (10, 2)
+    assert len(calls.made) == 6
+    world.see(used + 5 * COST_USD)  # the direct enforcer's budget is not the stream's
+
+
+def drive(test, names):
+    """Run an async test with the fixture that it asks for, as an asyncio plugin does."""
+    (asked,) = inspect.signature(test).parameters
+    fixture = names[asked].__wrapped__
+
+    async def run():
+        made = fixture()
+        if not inspect.isasyncgen(made):
+            await test(made)
+            return
+        await test(await anext(made))
+        with pytest.raises(StopAsyncIteration):
+            await anext(made)
+
+    asyncio.run(run())
