@@ -209,6 +209,12 @@ class Evaluation(NamedTuple):
 def evaluate(rules: Rules, day: Amounts, month: Amounts, asked: Amounts = NOTHING) -> Evaluation:
     """The one rule: a call is allowed when, for each limit, used + asked ≤ limit.
 
+        >>> rules = Rules(Budget(monthly_budget_usd=Decimal(10)))
+        >>> nine = Amounts(cost_nano=9_000_000_000)
+        >>> said = evaluate(rules, nine, nine, Amounts(cost_nano=1_000_000_000))
+        >>> said.state, said.allowed
+        ('degraded', True)
+
     Args:
         rules: the budget.
         day: what the current day has used.

@@ -29,6 +29,9 @@ Money = Decimal | int | float | str
 def to_nano(amount: Money) -> int:
     """The amount in nano-dollars, rounded half-even to nine decimals.
 
+        >>> to_nano("0.00123"), to_nano(0.1), to_nano(1)
+        (1230000, 100000000, 1000000000)
+
     Raises:
         ValueError: not a finite decimal number, or a billion USD or more.
         TypeError: not a number or a string (a `bool` is not a number here).
@@ -70,7 +73,11 @@ def to_decimal(nano: int) -> Decimal:
 
 
 def to_usd(nano: int) -> str:
-    """The amount as a plain decimal string, exact, with two to nine decimals: `"0.00123"`."""
+    """The amount as a plain decimal string, exact, with two to nine decimals.
+
+    >>> to_usd(1_230_000), to_usd(-500_000_000)
+    ('0.00123', '-0.50')
+    """
     whole, part = divmod(abs(nano), NANO_PER_USD)
     decimals = f"{part:09d}".rstrip("0").ljust(2, "0")
     return f"{'-' if nano < 0 else ''}{whole}.{decimals}"

@@ -24,6 +24,11 @@ _is_plain = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII).fullmatch  # what needs no
 class Scope:
     """An organization, or a team, a user, a member (a user within a team) or an agent of one.
 
+        >>> Scope("acme", team_id="search", user_id="u7").key
+        'organization:acme/team:search/user:u7'
+        >>> Scope.parse("organization:acme/agent:a%2F1")
+        Scope(organization_id='acme', team_id=None, user_id=None, agent_id='a/1')
+
     Raises:
         ValueError: an empty or overlong id, or an agent combined with a team or a user: agents
             are totalled by themselves.

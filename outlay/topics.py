@@ -45,7 +45,11 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def usage_key(organization_id: str, agent_id: str) -> bytes:
-    """The key of a usage message: the agent, so that its records keep their order."""
+    """The key of a usage message: the agent, so that its records keep their order.
+
+    >>> usage_key("acme", "writer 1")
+    b'acme/writer%201'
+    """
     return f"{quote(organization_id, safe='')}/{quote(agent_id, safe='')}".encode()
 
 

@@ -30,7 +30,12 @@ _NAME = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One calendar day or month in UTC: from `start`, up to and without `end`."""
+    """One calendar day or month in UTC: from `start`, up to and without `end`.
+
+    >>> month = Window("2026-02")
+    >>> month.end.isoformat(), month.next.name
+    ('2026-03-01T00:00:00+00:00', '2026-03')
+    """
 
     name: str
 

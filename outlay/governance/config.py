@@ -103,6 +103,9 @@ class ExternalAgentBudgetConfig:
     ) -> Usd:
         """The cost in USD at the configured rates: multiplied exactly, rounded once.
 
+            >>> ExternalAgentBudgetConfig().calculate_cost(input_tokens=1000, output_tokens=500)
+            0.026
+
         Raises:
             ValueError: a count that is negative or no whole number, a cost of a billion or more.
         """
@@ -134,7 +137,10 @@ class ExternalAgentBudgetConfig:
         return exact("usage", usage) >= exact("degradation_threshold", self.degradation_threshold)
 
     def get_triggered_alerts(self, usage: Usd) -> list[float]:
-        """The alert thresholds that a used fraction is at or above: 0.85 gives [0.5, 0.75].
+        """The alert thresholds that a used fraction is at or above.
+
+            >>> ExternalAgentBudgetConfig().get_triggered_alerts(0.85)
+            [0.5, 0.75]
 
         Raises:
             ValueError: it is negative or not finite.

@@ -33,6 +33,9 @@ class BudgetScope:
         """The parts that are set, from the widest: `org:acme:team:search:user:u7:agent:a1`.
 
         A colon or a percent sign within an id is percent-encoded: no two scopes share a key.
+
+            >>> BudgetScope("acme", agent_id="a:1").to_key()
+            'org:acme:agent:a%3A1'
         """
         parts = {
             "org": self.organization_id,

@@ -12,6 +12,11 @@ _OUTSIDE = "a clock stays within the years 2 to 9998"
 class SettableClock:
     """A clock that moves only when it is told to; all who use it see the same time.
 
+        >>> clock = SettableClock(datetime(2026, 11, 21, 12, tzinfo=UTC))
+        >>> clock.advance(hours=13)
+        >>> clock.now.isoformat()
+        '2026-11-22T01:00:00+00:00'
+
     Args:
         now: the time to begin with, with a zone; the machine's by default.
 

@@ -173,6 +173,9 @@ def check_budget(
 
     Amounts are in USD; the sentence has them to two decimals. Exactly the limit fits.
 
+        >>> check_budget(Decimal(80), Decimal(100), Decimal(20))
+        (True, 'Budget OK: $0.00 remaining')
+
     Raises:
         ValueError: an amount that is not a finite number, negative, or a billion USD or more.
     """

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from outlay import DecisionFeed, Scope, TopicNames
-from outlay.stack import Stack
 from outlay.stack.processes import RESTART_WINDOW_S, RESTARTS_MAX
 from schemas.settings import Settings, settings_table
 
@@ -36,20 +35,18 @@ def run(block, bootstrap_servers):
     return printed.getvalue()
 
 
-def test_the_readmes_code_does_what_it_says(kafka):
+def test_the_readmes_code_does_what_it_says(stack):
     """A budget is set, usage reported, and the next call blocked, with the reason."""
     set_budget, emit, check = PYTHON_BLOCKS
-    with Stack(broker=kafka, owns_broker=False, api=False) as stack:
-        stack.wait_ready()
-        assert run(set_budget, stack.bootstrap_servers) == "ok\n"
-        run(emit, stack.bootstrap_servers)
-        scope = Scope("acme", team_id="search").key
-        with DecisionFeed(stack.bootstrap_servers) as feed:
-            feed.wait_ready()
-            feed.wait_until(
-                lambda: feed.decisions[scope].decision.state == "exceeded" or None, timeout_s=60
-            )
-        said = run(check, stack.bootstrap_servers)
+    assert run(set_budget, stack.bootstrap_servers) == "ok\n"
+    run(emit, stack.bootstrap_servers)
+    scope = Scope("acme", team_id="search").key
+    with DecisionFeed(stack.bootstrap_servers) as feed:
+        feed.wait_ready()
+        feed.wait_until(
+            lambda: feed.decisions[scope].decision.state == "exceeded" or None, timeout_s=60
+        )
+    said = run(check, stack.bootstrap_servers)
     assert scope in said
     assert "$0.01 used" in said
     assert "monthly budget exceeded" in said
