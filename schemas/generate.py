@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from outlay.budget_plan import BudgetsFile
 from outlay.decision import BudgetRequest, Decision, Outcome, Watermark
 from outlay.judging import RECORDS_PER_MESSAGE_MAX
 from outlay.usage import UsageRecord
@@ -45,6 +46,7 @@ _TYPES: dict[str, Any] = {
     "budget-request": BudgetRequest,
     "partials": PartialsMessage,
     "dead-letter": DeadLetter,
+    "budgets-file": BudgetsFile,
 }
 
 # What the code checks beyond its types, as far as JSON Schema can say it.
@@ -68,6 +70,8 @@ def schemas() -> dict[str, dict[str, Any]]:
     record = made["usage-record"]["$defs"]["UsageRecord"]
     for field, more in _MORE.items():
         record["properties"][field] |= more
+    definitions = made["budgets-file"]["$defs"]
+    definitions["Budget"] = _as_written(definitions["Budget"])
     made["usage-message"] = _schema(
         "usage-message",
         {
@@ -85,6 +89,22 @@ def schemas() -> dict[str, dict[str, Any]]:
         },
     )
     return made
+
+
+def _as_written(budget: dict[str, Any]) -> dict[str, Any]:
+    """A budget as people write it: amounts may be numbers, and nothing at all is no limit."""
+
+    def written(field: dict[str, Any]) -> dict[str, Any]:
+        kinds = field.get(
+            "anyOf", [{name: field[name] for name in field.keys() & {"type", "format"}}]
+        )
+        if not any(kind.get("format") == "decimal" for kind in kinds):
+            return field
+        rest = {name: value for name, value in field.items() if name not in ("type", "format")}
+        return rest | {"anyOf": [{"type": "number", "minimum": 0}, *kinds]}
+
+    properties = {name: written(field) for name, field in budget["properties"].items()}
+    return budget | {"type": ["object", "null"], "properties": properties}
 
 
 def _schema(name: str, body: dict[str, Any]) -> dict[str, Any]:

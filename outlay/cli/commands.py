@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from outlay.cli import budgets
 from outlay.cli.outcome import carry_out
 from outlay.cli.service import run_module
 
@@ -18,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(budgets.app, name="budgets", no_args_is_help=True)
 
 DataDir = Annotated[Path, typer.Option(help="Where the broker, chDB and logs keep their files.")]
 Servers = Annotated[

@@ -37,7 +37,7 @@ def test_every_command_explains_itself():
     """`outlay` alone names them all."""
     shown = outlay("--help")
     assert shown.returncode == 0
-    for command in ("up", "demo", "replay", "worker", "history", "api", "version"):
+    for command in ("up", "demo", "replay", "budgets", "worker", "history", "api", "version"):
         assert f" {command} " in shown.stdout
     assert "--keep-running" in outlay("demo", "--help").stdout
     assert "--keep-times" in outlay("replay", "--help").stdout

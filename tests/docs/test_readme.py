@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from outlay import DecisionFeed, Scope, TopicNames
+from outlay.cli.budgets_yaml import load
 from outlay.stack.processes import RESTART_WINDOW_S, RESTARTS_MAX
 from schemas.settings import Settings, settings_table
 
@@ -50,6 +51,14 @@ def test_the_readmes_code_does_what_it_says(stack):
     assert scope in said
     assert "$0.01 used" in said
     assert "monthly budget exceeded" in said
+
+
+def test_the_file_of_budgets_can_be_read(tmp_path):
+    """As it stands there."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "budgets.yaml"
+    path.write_text(block)
+    assert load(path).budgets["organization:acme"].monthly_budget_usd == 1000
 
 
 def test_the_configuration_table_is_that_of_the_settings():

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from outlay import decision
 from outlay.budget import Amounts, Budget
+from outlay.budget_plan import read_budgets
 from outlay.judging import decode_usage
 from outlay.topics import TopicNames
 from outlay.usage import UsageRecord, encode_usage
@@ -48,6 +49,7 @@ READERS = {
     "partials": lambda content: messages.encode(messages.decode_partials(content)),
     "dead-letter": lambda content: messages.encode(msgspec.json.decode(content, type=DeadLetter)),
     "budget-request": lambda content: decision.encode(decision.decode_request(content)),
+    "budgets-file": lambda content: decision.encode(read_budgets(json.loads(content))),
 }
 
 
