@@ -5,15 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from outlay.budget import NOTHING, Amounts
+from outlay.budget import Amounts
 from outlay.explaining import Explanation, ScopeView, explain_scope
 from outlay.feed import DecisionFeed
 from outlay.holds import Holds
 from outlay.money import to_usd
-from outlay.standing import ALLOWED, UNLIMITED, CheckResult, KnownBudget, Standing, cost_room
+from outlay.standing import ALLOWED, UNLIMITED, CheckResult, Standing, cost_room
 from outlay.verdict import BLOCKED, SILENT, judge, judge_stale
 
-_NOTHING = (NOTHING, NOTHING)  # of the day and of the month
 _NOT_READY = "the decisions feed is not ready, no budget is known"
 
 
@@ -143,18 +142,33 @@ class Checker:
         """The answer in full, by the one rule."""
         if not self._feed.state.ready:
             return CheckResult(allowed=not self._blocks_not_ready, reason=_NOT_READY, stale=True)
+        feed, holds = self._feed, self._holds
+        all_fresh = self._monotonic() - feed.state.oldest_seen_s <= feed.stale_after_s
         stale = False
         least_room = UNLIMITED
         strictest = SILENT
         for key in keys:
-            is_stale = self._feed.is_stale(key)
+            is_stale = not all_fresh and feed.is_stale(key)
             stale = stale or is_stale
-            known, used = self._used(key, day)
-            if known is None:
-                continue
-            least_room = min(least_room, cost_room(known.rules, used))
+            held = self._scopes.get(key)  # before the decision: what is held no more is in that
+            if held is None:
+                known = feed.state.decisions.get(key)
+                if known is None:
+                    continue
+                standing = known.stand(day)
+                used, room = standing.used, standing.cost_room
+            else:
+                with holds.lock:
+                    holds.compare(key, held)
+                    known = held.known
+                    if known is None:
+                        continue
+                    used = held.added_to(known.stand(day).used, day)
+                room = cost_room(known.rules, used)
+            if room < least_room:
+                least_room = room
             if is_stale:
-                verdict = judge_stale(key, known, day, used, asked, self._feed.stale_after_s)
+                verdict = judge_stale(key, known, day, used, asked, feed.stale_after_s)
             else:
                 verdict = judge(key, known, day, used, asked)
             if verdict.rank > strictest.rank:  # among equals the widest scope, which comes first
@@ -186,16 +200,6 @@ class Checker:
                 for key in keys
             )
         return Explanation(result, datetime.fromtimestamp(now_s, UTC), scopes)
-
-    def _used(self, key: str, day: int) -> tuple[KnownBudget | None, tuple[Amounts, Amounts]]:
-        """What counts as used of a scope's day and month, of one moment."""
-        with self._holds.lock:
-            held = self._scopes.get(key)
-            if held is None:
-                known = self._feed.state.decisions.get(key)
-                return known, _NOTHING if known is None else known.stand(day).used
-        view = self.view(key, day)
-        return (None, _NOTHING) if view is None else (view.known, view.used)
 
     def view(self, key: str, day: int) -> ScopeView | None:
         """What is known of a scope with a budget, of one moment."""

@@ -154,6 +154,12 @@ class Held:
                 of_month += tally.amounts
         return of_day, of_month
 
+    def added_to(self, used: tuple[Amounts, Amounts], day: int) -> tuple[Amounts, Amounts]:
+        """What a day and its month have used, with all that is held for them."""
+        emitted, emitted_in_month = self.emitted(day) if self.days else (NOTHING, NOTHING)
+        reserved = self.reserved.amounts
+        return used[0] + emitted + reserved, used[1] + emitted_in_month + reserved
+
     def _merge(self) -> None:
         """Make one of all delivered records of a partition and day: over when the last one is."""
         merged: dict[tuple[int, int], Spend] = {}

@@ -64,6 +64,7 @@ class Standing:
         "allowed",
         "calm_by_cost",
         "cost_calm",
+        "cost_room",
         "day",
         "executions_calm",
         "executions_room",
@@ -88,7 +89,8 @@ class Standing:
             kind, amount = limit.kind, amount_of(used[limit.window == "month"], limit.kind)
             rooms[kind] = min(rooms[kind], limit.limit - amount)
             calm[kind] = min(calm[kind], limit.warning_at - amount)
-        self.plain_cost_room = rooms["cost"] if plain else -1
+        self.cost_room = rooms["cost"]
+        self.plain_cost_room = self.cost_room if plain else -1
         self.executions_room = rooms["executions"]
         self.tokens_room = rooms["tokens"]
         self.input_tokens_room = rooms["input_tokens"]
@@ -101,8 +103,8 @@ class Standing:
         self.calm_by_cost = all(limit.kind == "cost" for limit in rules.limits)
         # Ready-made, for a call that this scope leaves the least.
         self.allowed = ALLOWED
-        if rooms["cost"] != UNLIMITED:
-            self.allowed = CheckResult(remaining_usd=Decimal(to_usd(rooms["cost"])))
+        if self.cost_room != UNLIMITED:
+            self.allowed = CheckResult(remaining_usd=Decimal(to_usd(self.cost_room)))
 
 
 def cost_room(rules: Rules, used: tuple[Amounts, Amounts]) -> int:
