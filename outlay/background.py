@@ -15,13 +15,20 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 STOP_TIMEOUT_S = 5.0
 """How long tasks that are left over may take to end, and then how long the thread may."""
 
 _T = TypeVar("_T")
+
+
+class BackgroundEnded(TimeoutError):
+    """The background thread has ended while its answer was waited for: its users have closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the background thread has ended: it was closed meanwhile")
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -53,20 +60,41 @@ class Background:
         """What the coroutine returns; for synchronous code.
 
         Raises:
-            TimeoutError: it took over `timeout_s` seconds and was cancelled, or the thread is
-                that of a parent process, so it would take for ever.
+            TimeoutError: it took over `timeout_s` seconds and was cancelled; or it would take for
+                ever, as the thread is that of a parent process, or has ended meanwhile.
             RuntimeError: called on the background thread itself, which would wait for itself.
         """
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a callback must not wait: use the async form")
         self._check_here(coroutine)
-        return self.submit(_bounded(coroutine, timeout_s)).result()
+        future = self._submitted(coroutine, timeout_s)
+        try:
+            return future.result(timeout_s + STOP_TIMEOUT_S)
+        except CancelledError:
+            raise BackgroundEnded from None
 
     async def arun(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float) -> _T:
         """The same for code in any event loop."""
         self._check_here(coroutine)
-        return await asyncio.wrap_future(self.submit(_bounded(coroutine, timeout_s)))
+        future = self._submitted(coroutine, timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s + STOP_TIMEOUT_S):
+                return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise BackgroundEnded from None  # nobody has cancelled the one who waits
+
+    def _submitted(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float) -> Future[_T]:
+        bounded = _bounded(coroutine, timeout_s)
+        try:
+            return self.submit(bounded)
+        except RuntimeError:  # the loop is closed
+            bounded.close()
+            coroutine.close()
+            raise BackgroundEnded from None
 
     def call(self, function: Callable[[], object]) -> None:
         """Have a function called on the loop, from any thread; returns at once."""

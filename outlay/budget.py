@@ -6,14 +6,13 @@ is pure: amounts in, an answer out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
-from outlay.money import to_cents, to_nano, to_usd
+from outlay.money import to_cents, to_nano, to_number, to_usd
 from outlay.window import WindowKind
 
 EnforcementMode = Literal["hard", "soft"]
@@ -96,7 +95,7 @@ class Budget(
             elif type(limit) is not int or not 0 <= limit <= LIMIT_MAX:
                 raise ValueError(f"{name} must be a whole number, from 0 to {LIMIT_MAX}")
         for name in ("warning_threshold", "degradation_threshold"):
-            _set(self, name, _threshold(name, getattr(self, name)))
+            _set(self, name, threshold(name, getattr(self, name)))
         if self.warning_threshold > self.degradation_threshold:
             raise ValueError("warning_threshold must not be above degradation_threshold")
         if self.enforcement_mode not in get_args(EnforcementMode):
@@ -125,18 +124,23 @@ LIMIT_FIELDS: tuple[str, ...] = tuple(
 _set = msgspec.structs.force_setattr  # the struct is frozen, and made canonical before that
 
 
-def _threshold(name: str, value: Decimal | float | str) -> Decimal:
-    """A threshold as a `Decimal`; a float counts as its shortest text."""
+def threshold(name: str, value: object) -> Decimal:
+    """A share of a limit, in (0, 1]; a float counts as its shortest text.
+
+    Raises:
+        ValueError: no number, out of range, or of more than six decimals.
+    """
     try:
-        threshold = Decimal(repr(value) if isinstance(value, float) else value)
-    except (InvalidOperation, TypeError, ValueError):
+        share = to_number(value)  # type: ignore[arg-type] # it looks at the type itself
+    except (TypeError, ValueError):
         raise ValueError(f"{name} must be a number, not {value!r}") from None
-    exponent = threshold.as_tuple().exponent
-    if isinstance(value, bool) or not isinstance(exponent, int) or not 0 < threshold <= 1:
+    if not 0 < share <= 1:
         raise ValueError(f"{name} must be above 0 and at most 1")
+    exponent = share.as_tuple().exponent
+    assert isinstance(exponent, int)  # it is finite
     if exponent < -_THRESHOLD_DECIMALS:
         raise ValueError(f"{name} must have at most {_THRESHOLD_DECIMALS} decimals")
-    return threshold
+    return share
 
 
 class Limit(NamedTuple):
@@ -184,11 +188,17 @@ def _limits(budget: Budget) -> list[Limit]:
                     window,
                     kind,
                     limit,
-                    math.ceil(limit * budget.warning_threshold),
-                    math.ceil(limit * budget.degradation_threshold),
+                    _from(limit, budget.warning_threshold),
+                    _from(limit, budget.degradation_threshold),
                 )
             )
     return limits
+
+
+def _from(limit: int, share: Decimal) -> int:
+    """The least amount that is a share of a limit or above; in integers, which nothing rounds."""
+    part, whole = share.as_integer_ratio()
+    return -(-limit * part // whole)
 
 
 class Evaluation(NamedTuple):

@@ -17,7 +17,13 @@ from outlay.background import Background
 from outlay.budget import Budget
 from outlay.closing import Closing
 from outlay.connecting import START_TIMEOUT_S, Pauses
-from outlay.decision import BudgetRequest, Decision, encode
+from outlay.decision import (
+    REQUEST_ID_LENGTH_MAX,
+    REQUESTED_BY_LENGTH_MAX,
+    BudgetRequest,
+    Decision,
+    encode,
+)
 from outlay.errors import BudgetRefused, BudgetRequestTimeout
 from outlay.feed import DecisionFeed
 from outlay.scope import Scope
@@ -40,18 +46,22 @@ class BudgetClient(Closing):
     A request is sent again until it has arrived, under the same request id: it is carried out
     once. `put`, `patch` and `delete` wait for what the scope's owner said, as seen in the feed;
     with `expected_version` a request is refused unless the budget has that version (0: none).
+    Whoever may have to ask again, after a crash say, gives a `request_id`: under one id a scope's
+    owner carries out one request, as long as it is among the last 16 of the scope, and the others
+    are told what became of that one. It is unique over all scopes.
 
     They raise:
         BudgetRefused: it was refused, with the reason and the budget's version.
         BudgetRequestTimeout: no outcome was seen in time; it may still be carried out.
-        ValueError: a scope, a field or a value that cannot be.
+        ValueError: a scope, a field, a value or a request id that cannot be.
         FeedNotReady: the feed is not started, or has not caught up in time; nothing was sent.
 
     Args:
         bootstrap_servers: `host:port`, several separated by commas.
         feed: where the outcomes are seen; it is started and closed by whoever made it.
         topics: the names of the topics; those of the feed by default.
-        requested_by: who asks, for the record; at most 256 characters.
+        requested_by: who asks, for the audit, where a call does not say another; at most 256
+            characters.
         client_options: more arguments for aiokafka's client: `security_protocol`, `ssl_context`,
             `sasl_…`.
         sender_factory: makes the connection; for tests.
@@ -85,10 +95,12 @@ class BudgetClient(Closing):
         budget: Budget,
         *,
         expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Decision:
         """Set the whole budget of a scope; the decision that carries it."""
-        request = self._put(scope, budget, expected_version)
+        request = self._put(scope, budget, expected_version, request_id, requested_by)
         return self._run(self._decided(request, timeout_s), timeout_s)
 
     async def aput(
@@ -97,10 +109,12 @@ class BudgetClient(Closing):
         budget: Budget,
         *,
         expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Decision:
         """`put` for code in an event loop."""
-        request = self._put(scope, budget, expected_version)
+        request = self._put(scope, budget, expected_version, request_id, requested_by)
         return await self._arun(self._decided(request, timeout_s), timeout_s)
 
     def patch(
@@ -109,10 +123,12 @@ class BudgetClient(Closing):
         changes: Mapping[str, Any],
         *,
         expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Decision:
         """Change some fields of a scope's budget (a limit of None is taken away), or make one."""
-        request = self._patch(scope, changes, expected_version)
+        request = self._patch(scope, changes, expected_version, request_id, requested_by)
         return self._run(self._decided(request, timeout_s), timeout_s)
 
     async def apatch(
@@ -121,10 +137,12 @@ class BudgetClient(Closing):
         changes: Mapping[str, Any],
         *,
         expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Decision:
         """`patch` for code in an event loop."""
-        request = self._patch(scope, changes, expected_version)
+        request = self._patch(scope, changes, expected_version, request_id, requested_by)
         return await self._arun(self._decided(request, timeout_s), timeout_s)
 
     def delete(
@@ -132,10 +150,12 @@ class BudgetClient(Closing):
         scope: Scope | str,
         *,
         expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         """Take a scope's budget away."""
-        request = self._request(scope, "delete", {}, expected_version)
+        request = self._request(scope, "delete", {}, expected_version, request_id, requested_by)
         self._run(self._accepted(request, timeout_s), timeout_s)
 
     async def adelete(
@@ -143,27 +163,42 @@ class BudgetClient(Closing):
         scope: Scope | str,
         *,
         expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         """`delete` for code in an event loop."""
-        request = self._request(scope, "delete", {}, expected_version)
+        request = self._request(scope, "delete", {}, expected_version, request_id, requested_by)
         await self._arun(self._accepted(request, timeout_s), timeout_s)
 
     # -- making a request
 
-    def _put(self, scope: Scope | str, budget: Budget, version: int | None) -> BudgetRequest:
+    def _put(
+        self,
+        scope: Scope | str,
+        budget: Budget,
+        version: int | None,
+        request_id: str | None,
+        requested_by: str | None,
+    ) -> BudgetRequest:
         if not isinstance(budget, Budget):
             raise ValueError(f"put takes a Budget, not {type(budget).__name__}")
-        return self._request(scope, "put", msgspec.to_builtins(budget), version)
+        fields = msgspec.to_builtins(budget)
+        return self._request(scope, "put", fields, version, request_id, requested_by)
 
     def _patch(
-        self, scope: Scope | str, changes: Mapping[str, Any], version: int | None
+        self,
+        scope: Scope | str,
+        changes: Mapping[str, Any],
+        version: int | None,
+        request_id: str | None,
+        requested_by: str | None,
     ) -> BudgetRequest:
         for name in changes:
             if name not in Budget.__struct_fields__:
                 raise ValueError(f"a budget has no field {name!r}")
         # A field alone says little about the whole, which only the owner knows: it has the word.
-        return self._request(scope, "patch", dict(changes), version)
+        return self._request(scope, "patch", dict(changes), version, request_id, requested_by)
 
     def _request(
         self,
@@ -171,14 +206,24 @@ class BudgetClient(Closing):
         action: Literal["put", "patch", "delete"],
         changes: dict[str, Any],
         expected_version: int | None,
+        request_id: str | None,
+        requested_by: str | None,
     ) -> BudgetRequest:
+        if requested_by is None:
+            requested_by = self._requested_by
+        if len(requested_by) > REQUESTED_BY_LENGTH_MAX:  # the owner would take it for no request
+            raise ValueError(f"requested_by has at most {REQUESTED_BY_LENGTH_MAX} characters")
+        if request_id is None:
+            request_id = str(uuid_utils.uuid7())
+        elif not 1 <= len(request_id) <= REQUEST_ID_LENGTH_MAX:
+            raise ValueError(f"a request id has 1 to {REQUEST_ID_LENGTH_MAX} characters")
         request = BudgetRequest(
-            request_id=str(uuid_utils.uuid7()),
+            request_id=request_id,
             scope=scope.key if isinstance(scope, Scope) else Scope.parse(scope).key,
             action=action,
             changes=changes,
             expected_version=expected_version,
-            requested_by=self._requested_by,
+            requested_by=requested_by,
         )
         try:
             encode(request)
@@ -208,6 +253,16 @@ class BudgetClient(Closing):
         """Send it and wait for its outcome; the version that it led to."""
         deadline_s = time.monotonic() + timeout_s
         await self._feed.await_ready(timeout_s)  # otherwise nobody would see the outcome
+        outcome = self._feed.outcome(request.request_id)  # there: it was asked before
+        if outcome is None:
+            await self._deliver(request, timeout_s, deadline_s)
+            left_s = max(deadline_s - time.monotonic(), 0.0)
+            outcome = await self._feed.await_outcome(request.request_id, left_s)
+        if not outcome.accepted:
+            raise BudgetRefused(outcome.reason, outcome.version)
+        return outcome.version
+
+    async def _deliver(self, request: BudgetRequest, timeout_s: float, deadline_s: float) -> None:
         try:
             async with asyncio.timeout(deadline_s - time.monotonic()):
                 await self._send(request)
@@ -217,12 +272,6 @@ class BudgetClient(Closing):
                 f"{self._problem}"
             )
             raise BudgetRequestTimeout(text, request.request_id) from None
-        outcome = await self._feed.await_outcome(
-            request.request_id, max(deadline_s - time.monotonic(), 0.0)
-        )
-        if not outcome.accepted:
-            raise BudgetRefused(outcome.reason, outcome.version)
-        return outcome.version
 
     async def _send(self, request: BudgetRequest) -> None:
         """Send it until it has arrived: a request id is carried out once, however often it does."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from outlay.budget import Amounts
+from outlay.budget import NOTHING, Amounts
 from outlay.explaining import Explanation, ScopeView, explain_scope
 from outlay.feed import DecisionFeed
 from outlay.holds import Holds
 from outlay.money import to_usd
-from outlay.standing import ALLOWED, UNLIMITED, CheckResult, Standing, cost_room
+from outlay.standing import ALLOWED, UNLIMITED, CheckResult, KnownBudget, Standing, cost_room
 from outlay.verdict import BLOCKED, SILENT, judge, judge_stale
 
+_NOTHING = (NOTHING, NOTHING)  # of the day and of the month
 _NOT_READY = "the decisions feed is not ready, no budget is known"
+
+_Look = tuple[str, KnownBudget | None, tuple[Amounts, Amounts], bool]
+"""A scope's key, what is known of it, what counts as used, and whether that may be out of date."""
 
 
 class Checker:
@@ -105,6 +109,8 @@ class Checker:
                     holds.compare(key, held)
                 # What is reserved first: what is settled is emitted before it is reserved no more.
                 reserved, days = held.reserved, held.days
+                if held.in_month or held.in_day:
+                    return None
                 held_nano = reserved.cost_nano
                 count += reserved.executions
                 inputs += reserved.input_tokens
@@ -132,6 +138,8 @@ class Checker:
             room = standing.plain_cost_room - held_nano
             if room < least_room and standing.plain_cost_room != UNLIMITED:
                 least, least_room = standing, room
+        if feed.state is not state:  # read anew: what is held no more is in that one only
+            return None
         if least is None:
             return ALLOWED
         if least_room == least.plain_cost_room:
@@ -140,35 +148,43 @@ class Checker:
 
     def weigh(self, keys: tuple[str, ...], day: int, asked: Amounts) -> CheckResult:
         """The answer in full, by the one rule."""
-        if not self._feed.state.ready:
-            return CheckResult(allowed=not self._blocks_not_ready, reason=_NOT_READY, stale=True)
         feed, holds = self._feed, self._holds
+        if not feed.state.ready:
+            return self._not_ready
         all_fresh = self._monotonic() - feed.state.oldest_seen_s <= feed.stale_after_s
-        stale = False
-        least_room = UNLIMITED
-        strictest = SILENT
+        looks: list[_Look] = []
         for key in keys:
             is_stale = not all_fresh and feed.is_stale(key)
-            stale = stale or is_stale
+            known: KnownBudget | None
+            used = _NOTHING
             held = self._scopes.get(key)  # before the decision: what is held no more is in that
             if held is None:
                 known = feed.state.decisions.get(key)
-                if known is None:
-                    continue
-                standing = known.stand(day)
-                used, room = standing.used, standing.cost_room
+                if known is not None:
+                    used = known.stand(day).used
             else:
                 with holds.lock:
                     holds.compare(key, held)
                     known = held.known
-                    if known is None:
-                        continue
-                    used = held.added_to(known.stand(day).used, day)
-                room = cost_room(known.rules, used)
+                    if known is not None:
+                        used = held.added_to(known.stand(day).used, day)
+            looks.append((key, known, used, is_stale))
+        return self._answer(looks, day, asked)
+
+    def _answer(self, looks: list[_Look], day: int, asked: Amounts) -> CheckResult:
+        stale = False
+        least_room = UNLIMITED
+        strictest = SILENT
+        for key, known, used, is_stale in looks:
+            stale = stale or is_stale
+            if known is None:
+                continue
+            standing = known.stand(day)
+            room = standing.cost_room if used is standing.used else cost_room(known.rules, used)
             if room < least_room:
                 least_room = room
             if is_stale:
-                verdict = judge_stale(key, known, day, used, asked, feed.stale_after_s)
+                verdict = judge_stale(key, known, day, used, asked, self._feed.stale_after_s)
             else:
                 verdict = judge(key, known, day, used, asked)
             if verdict.rank > strictest.rank:  # among equals the widest scope, which comes first
@@ -184,22 +200,25 @@ class Checker:
         )
 
     def explain(self, keys: tuple[str, ...], day: int, asked: Amounts, now_s: float) -> Explanation:
-        """The answer, with the numbers of each scope that led to it."""
-        with self._holds.lock:  # so that the answer and its numbers are of one moment
+        """The answer, made of the numbers of each scope that it is told with."""
+        looks: list[_Look] = []
+        scopes = []
+        with self._holds.lock:
             self._holds.expire()
-            result = self.weigh(keys, day, asked)
-            scopes = tuple(
-                explain_scope(
-                    key,
-                    self.view(key, day),
-                    day,
-                    asked,
-                    stale=self._feed.is_stale(key),
-                    age_s=self._feed.scope_age_s(key),
-                )
-                for key in keys
-            )
-        return Explanation(result, datetime.fromtimestamp(now_s, UTC), scopes)
+            ready = self._feed.state.ready
+            for key in keys:
+                age_s = self._feed.scope_age_s(key)
+                stale = age_s > self._feed.stale_after_s
+                view = self.view(key, day)
+                scopes.append(explain_scope(key, view, day, asked, stale=stale, age_s=age_s))
+                known, used = (None, _NOTHING) if view is None else (view.known, view.used)
+                looks.append((key, known, used, stale))
+        result = self._answer(looks, day, asked) if ready else self._not_ready
+        return Explanation(result, datetime.fromtimestamp(now_s, UTC), tuple(scopes))
+
+    @property
+    def _not_ready(self) -> CheckResult:
+        return CheckResult(allowed=not self._blocks_not_ready, reason=_NOT_READY, stale=True)
 
     def view(self, key: str, day: int) -> ScopeView | None:
         """What is known of a scope with a budget, of one moment."""

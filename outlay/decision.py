@@ -21,6 +21,7 @@ WATERMARK_KEY = b"watermark"
 OUTCOME_PREFIX = b"outcome:"
 
 REQUEST_ID_LENGTH_MAX = 128
+REQUESTED_BY_LENGTH_MAX = 256
 
 RequestId = Annotated[str, msgspec.Meta(min_length=1, max_length=REQUEST_ID_LENGTH_MAX)]
 
@@ -90,7 +91,7 @@ class BudgetRequest(msgspec.Struct, frozen=True, kw_only=True):
     action: Literal["put", "patch", "delete"]
     changes: dict[str, Any] = {}
     expected_version: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    requested_by: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    requested_by: Annotated[str, msgspec.Meta(max_length=REQUESTED_BY_LENGTH_MAX)] = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -197,8 +197,8 @@ class Delivery:
     def _refuse(self, item: Item, error: Exception) -> None:
         self._count(invalid=1)
         record, _, fields, _ = item
-        for watcher in self.watchers:
-            watcher.invalid(getattr(record, "id", None) or fields.get("id"))
+        record_id = getattr(record, "id", None) or fields.get("id")
+        self._tell_watchers(lambda watcher: watcher.invalid(record_id))
         self._log_invalid.warning("a usage record is invalid and is not sent: %s", error)
 
     def _pack(self) -> bool:
@@ -250,8 +250,9 @@ class Delivery:
             self._broken = True
             self._count(failed=len(pack))
             self._log_failed.warning("%d usage records failed to be sent: %r", len(pack), error)
-            for watcher in self.watchers:
-                watcher.failed(decode_records(pack.value()))
+            if self.watchers:
+                records = decode_records(pack.value())
+                self._tell_watchers(lambda watcher: watcher.failed(records))
         else:
             self._pauses.reset()
             self._count(sent=len(pack))
@@ -264,13 +265,19 @@ class Delivery:
         if self._on_delivered is None and not self.watchers:
             return
         records = tuple(decode_records(pack.value()))
-        for watcher in self.watchers:
-            watcher.delivered(pack.partition, offset, records)
+        self._tell_watchers(lambda watcher: watcher.delivered(pack.partition, offset, records))
         if self._on_delivered is not None:
             try:
                 self._on_delivered(Delivered(pack.partition, offset, records))
             except Exception:
                 logger.exception("on_delivered failed")
+
+    def _tell_watchers(self, tell: Callable[[SpendWatcher], object]) -> None:
+        for watcher in self.watchers:
+            try:
+                tell(watcher)
+            except Exception:  # a mistake of the watcher's must not end the delivery
+                logger.exception("a watcher failed")
 
     def _count(self, *, sent: int = 0, failed: int = 0, invalid: int = 0) -> None:
         old = self.settled
@@ -338,5 +345,4 @@ class Delivery:
         if left:
             self._count(failed=left)
             logger.warning("%d usage records were not sent before the emitter was closed", left)
-        for watcher in self.watchers:
-            watcher.ended()
+        self._tell_watchers(lambda watcher: watcher.ended())

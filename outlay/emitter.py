@@ -189,7 +189,10 @@ class UsageEmitter(Closing):
                 self._freeze(fields)
             at_s = time.time()
             for watcher in delivery.watchers:
-                watcher.emitted(record, fields, at_s)  # type: ignore[arg-type]
+                try:
+                    watcher.emitted(record, fields, at_s)  # type: ignore[arg-type]
+                except Exception:  # a mistake of the watcher's must not lose the record
+                    self._background.call(_log_watcher)
             next(self._accepted.up)
             self._queue.append((record, extra, fields, at_s))
             if delivery.asleep:
@@ -311,7 +314,13 @@ class UsageEmitter(Closing):
         return flushed
 
 
+def _log_watcher() -> None:
+    logger.error("a watcher failed to take note of a record that was emitted")
+
+
 def _check_bound(name: str, value: int, maximum: int | None = None) -> None:
+    if type(value) is not int:
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
     if value < 1 or (maximum is not None and value > maximum):
         raise ValueError(
             f"{name} must be at least 1" + (f" and at most {maximum}" if maximum else "")

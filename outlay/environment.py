@@ -5,7 +5,6 @@ Their names, defaults and meanings are those of the service's settings; a test c
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -103,7 +102,6 @@ def check_seconds(name: str, seconds: object) -> None:
     if (
         isinstance(seconds, bool)
         or not isinstance(seconds, int | float)
-        or not math.isfinite(seconds)
         or not 0 < seconds <= SECONDS_MAX
     ):
         raise ValueError(

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from outlay import background
-from outlay.background import Background
+from outlay.background import Background, BackgroundEnded
 from outlay.closing import Closing
 from outlay.decision import Outcome, Watermark
 from outlay.errors import BudgetRequestTimeout, FeedNotReady
@@ -53,6 +53,9 @@ class DecisionFeed(Closing):
         wall: the clock that a watermark's date is compared with while loading, in seconds since
             the epoch.
         reader_factory: makes the connection; for tests.
+
+    Raises:
+        ValueError: `stale_after_s` is negative or no number.
     """
 
     def __init__(
@@ -66,6 +69,10 @@ class DecisionFeed(Closing):
         wall: Callable[[], float] = time.time,
         reader_factory: ReaderFactory | None = None,
     ) -> None:
+        if isinstance(stale_after_s, bool) or not isinstance(stale_after_s, int | float):
+            raise ValueError(f"stale_after_s must be a number of seconds, not {stale_after_s!r}")
+        if not stale_after_s >= 0:
+            raise ValueError(f"stale_after_s must not be negative: {stale_after_s!r}")
         self.topics = topics or TopicNames()
         topic = self.topics.decisions
         self.stale_after_s = stale_after_s
@@ -170,17 +177,19 @@ class DecisionFeed(Closing):
         """
         try:
             self.wait_until(lambda: self.state.ready or None, timeout_s)
-        except TimeoutError:
-            raise self._not_ready(timeout_s) from None
+        except TimeoutError as error:
+            raise self._not_ready(timeout_s, error) from None
 
     async def await_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """`wait_ready` for code in an event loop."""
         try:
             await self.await_until(lambda: self.state.ready or None, timeout_s)
-        except TimeoutError:
-            raise self._not_ready(timeout_s) from None
+        except TimeoutError as error:
+            raise self._not_ready(timeout_s, error) from None
 
-    def _not_ready(self, timeout_s: float) -> FeedNotReady:
+    def _not_ready(self, timeout_s: float, error: TimeoutError) -> FeedNotReady:
+        if isinstance(error, BackgroundEnded):
+            return FeedNotReady("the decisions feed was closed before it was ready")
         return FeedNotReady(
             f"the decisions feed is not ready after {timeout_s:g} s: {self._follower.problem}"
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 from outlay.asking import UNKNOWN_COST_NANO, checked_keys, nano_of, refuse, understand
 from outlay.budget import Amounts
@@ -24,6 +25,8 @@ from outlay.standing import CheckResult
 from outlay.topics import TopicNames
 
 __all__ = ["BudgetGateway", "CheckResult", "GatewayStats"]
+
+OnNotReady = Literal["allow", "block"]
 
 RESERVATION_EXPIRES_S = 600.0
 """How long a reservation counts that is neither settled nor released, in seconds."""
@@ -44,7 +47,7 @@ class GatewayStats:
 
     checks: int
     blocked: int
-    reservations: int
+    reservations: int = 0
 
 
 class BudgetGateway(Closing):
@@ -66,6 +69,10 @@ class BudgetGateway(Closing):
         clock: the time in seconds since the epoch; the day and month are those of UTC.
         on_not_ready: what to answer before the feed is ready.
         feed_options: more arguments for a `DecisionFeed` of its own.
+
+    Raises:
+        ValueError: an `on_not_ready` that is neither.
+        TypeError: an argument that there is not, or one for a feed of its own beside a `feed`.
     """
 
     def __init__(
@@ -76,9 +83,14 @@ class BudgetGateway(Closing):
         feed: DecisionFeed | None = None,
         emitter: Emits | None = None,
         clock: Callable[[], float] = time.time,
-        on_not_ready: Literal["allow", "block"] = "allow",
+        on_not_ready: OnNotReady = "allow",
         **feed_options: Any,
     ) -> None:
+        if on_not_ready not in get_args(OnNotReady):
+            raise ValueError(f"on_not_ready must be allow or block, not {on_not_ready!r}")
+        if feed is not None and (topics is not None or feed_options):
+            given = ", ".join(["topics"] * (topics is not None) + list(feed_options))
+            raise TypeError(f"only for a feed of the gateway's own: {given}")
         self._owns_feed = feed is None
         self.feed = feed or DecisionFeed(bootstrap_servers, topics=topics, **feed_options)
         self._clock = clock
@@ -209,8 +221,7 @@ class BudgetGateway(Closing):
             estimated_output_tokens,
         )
         keys, asked = understand(ids, estimates)
-        if not 0 < expires_s < float("inf"):
-            raise ValueError("expires_s must be a number of seconds above zero")
+        lasts_s = _seconds(expires_s)
         if agent_id is None and self._emitter is not None:
             raise ValueError("a reservation whose usage is to be emitted needs an agent_id")
         with self._holds.lock:
@@ -226,7 +237,7 @@ class BudgetGateway(Closing):
             )
             if not result.allowed:
                 raise BudgetExceededError(result.reason, result)
-            hold = self._holds.reserve(keys, asked, expires_s)
+            hold = self._holds.reserve(keys, asked, lasts_s)
         return Reservation(result, hold, self._holds, self._emitter, self._clock, ids, executions)
 
     def guard(
@@ -244,11 +255,13 @@ class BudgetGateway(Closing):
         Args:
             actual: given what the function returned, what the call has used: its cost, or a
                 mapping with the arguments of `Reservation.settle`.
-            actual_on_error: the same, given what it raised; without it a failed call cost nothing.
+            actual_on_error: the same, given what it raised; without it, or where it fails, a failed
+                call cost nothing.
             asked: the arguments of `reserve`; each may be a function of the call's arguments.
 
         Raises:
-            ValueError: the function is a generator: it would go on after its call.
+            ValueError: no function, or a generator, which would go on after its call. So does what
+                returns an awaitable and is not `async` itself: then the call is refused.
         """
         return guard(self.reserve, asked, actual, actual_on_error)
 
@@ -294,7 +307,8 @@ class BudgetGateway(Closing):
     def close(self) -> None:
         """Close the feed, where it is the gateway's own; checks go on by what is known.
 
-        What the emitter emits from now on is not added any more.
+        What the emitter emits from now on is not added any more, nor what it has not delivered:
+        nobody would say when a decision contains it.
         """
         self._unwatch()
         if self._owns_feed:
@@ -309,3 +323,17 @@ class BudgetGateway(Closing):
     def _unwatch(self) -> None:
         if self._emitter is not None:
             self._emitter.unwatch(self._holds)
+            self._holds.ended()
+
+
+def _seconds(expires_s: float) -> float:
+    """How long a reservation lasts.
+
+    Raises:
+        ValueError: no time that can pass.
+    """
+    if not isinstance(expires_s, bool):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            if 0 < (seconds := float(expires_s)) < float("inf"):
+                return seconds
+    raise ValueError(f"expires_s must be a number of seconds above zero, not {expires_s!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -12,6 +13,10 @@ from outlay.reservation import Reservation
 
 Actual = Money | Mapping[str, Any]
 """What a call has used: its cost, or the arguments of `Reservation.settle`."""
+
+logger = logging.getLogger("outlay.gateway")
+
+_GENERATORS = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -40,20 +45,29 @@ def guard(
         return reserve(**fields)
 
     def failed(call: Reservation, error: BaseException) -> None:
-        if call.state in ("open", "expired"):
-            used = 0 if actual_on_error is None else actual_on_error(error)
-            _settle(call, used, success=False)
+        if call.state not in ("open", "expired"):
+            return
+        if actual_on_error is not None:
+            try:
+                _settle(call, actual_on_error(error), success=False)
+                return
+            except Exception:  # what ended the call is not hidden, a cancellation for instance
+                logger.exception("actual_on_error failed, the call is reported at no cost")
+        call.settle(0, success=False)
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if not callable(function):
+            raise ValueError(f"not a function: {function!r}; guard below @classmethod, not above")
+        body = type(function).__call__  # where it is an object
+        if any(is_one(each) for is_one in _GENERATORS for each in (function, body)):
             raise ValueError("a generator goes on after its call: use `with gateway.reserve(…)`")
-        if inspect.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(body):
 
             @functools.wraps(function)
             async def guarded_async(*args: _P.args, **kwargs: _P.kwargs) -> Any:
                 with reserved(args, kwargs) as call:
                     try:
-                        result = await function(*args, **kwargs)
+                        result = await function(*args, **kwargs)  # type: ignore[misc]
                         _settle(call, actual(result), success=True)
                     except BaseException as error:
                         failed(call, error)
@@ -66,7 +80,7 @@ def guard(
         def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             with reserved(args, kwargs) as call:
                 try:
-                    result = function(*args, **kwargs)
+                    result = _ended(function(*args, **kwargs))
                     _settle(call, actual(result), success=True)
                 except BaseException as error:
                     failed(call, error)
@@ -76,6 +90,19 @@ def guard(
         return guarded
 
     return decorate
+
+
+def _ended(result: _R) -> _R:
+    """What a call returned, when it is over.
+
+    Raises:
+        ValueError: it has only begun.
+    """
+    if inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise ValueError("the call goes on after it has returned: guard the async function itself")
+    return result
 
 
 def _settle(call: Reservation, used: Actual, *, success: bool) -> None:

@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import date
 from typing import Any
 
 import msgspec
@@ -19,15 +18,20 @@ import uuid_utils
 from outlay.budget import Amounts
 from outlay.errors import TooManyReservations
 from outlay.feed import DecisionFeed
-from outlay.held import Held, Spend
-from outlay.money import to_nano
-from outlay.scope import scope_keys
+from outlay.held import UNSEEN, Held
+from outlay.spend import GONE_S, Spend, spend_of
 from outlay.topics import partition_of
 from outlay.usage import UsageRecord
-from outlay.window import day_ordinal
 
 HELD_SCOPES_MAX = 100_000
 """How many scopes something is held for; beyond, only for scopes that have a budget."""
+
+HELD_SPENDS_MAX = 400_000
+"""From how many records on, counted in each of their scopes, those that have arrived are held
+together: where nothing is contained for long, as while the workers are down."""
+
+MERGED_FROM = 8
+"""From how many records of a scope on that is done; it takes more than it gives for fewer."""
 
 RESERVATIONS_MAX = 100_000
 """How many reservations may be open at once."""
@@ -41,9 +45,6 @@ SWEPT_AT_ONCE = 64
 UNKNOWN_OFFSET_S = 10.0
 """How long a record is held at least that has arrived at an offset which the broker no longer knew;
 then the next watermark ends it."""
-
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
-_DAY_S = 86_400
 
 
 class Hold:
@@ -68,6 +69,7 @@ class Holds:
         self.scopes: dict[str, Held] = {}
         self.next_expiry_s = float("inf")
         self.open_reservations = 0
+        self.held_spends = 0
         self._feed = feed
         self._monotonic = feed.monotonic
         self._undelivered: dict[str, list[Spend]] = {}
@@ -81,13 +83,21 @@ class Holds:
         with self.lock:
             state = self._feed.state
             known = state.decisions.get(key)
-            if known is not None:
-                partition = known.partition
-            else:
-                partition = partition_of(key.encode(), max(state.partitions, 1))
-            watermark = state.watermarks.get(partition)
+            home = self._home(key, held, state.partitions) if known is None else known.partition
+            watermark = state.watermarks.get(home)
             if held.known is not known or held.watermark is not watermark:
+                self.held_spends -= held.size
                 held.compare(known, watermark, self._monotonic())
+                self.held_spends += held.size
+
+    @staticmethod
+    def _home(key: str, held: Held, partitions: int) -> int:
+        """The partition of a scope's decisions; to find it takes a while."""
+        partition, of = held.home
+        if of != partitions:
+            partition = partition_of(key.encode(), max(partitions, 1))
+            held.home = partition, partitions
+        return partition
 
     # -- reservations
 
@@ -99,6 +109,7 @@ class Holds:
         """
         with self.lock:
             self.expire()
+            until_s = self._monotonic() + expires_s
             if self.open_reservations >= RESERVATIONS_MAX:
                 raise TooManyReservations(
                     f"{RESERVATIONS_MAX} reservations are open: settle or release them"
@@ -107,8 +118,7 @@ class Holds:
             for held in hold.scopes:
                 held.reserved.add(amounts, 1)
             self.open_reservations += 1
-            expiry = (self._monotonic() + expires_s, next(self._numbers), hold)
-            heapq.heappush(self._expiries, expiry)
+            heapq.heappush(self._expiries, (until_s, next(self._numbers), hold))
             self.next_expiry_s = self._expiries[0][0]
             return hold
 
@@ -145,35 +155,53 @@ class Holds:
                     record_id = fields["id"] = str(uuid_utils.uuid7())
             else:
                 record_id, fields = record.id, msgspec.structs.asdict(record)
-            spend = _spend(fields, at_s)
+            spend = spend_of(fields, at_s)
             scopes = self.scopes
             with self.lock:
                 self._undelivered.setdefault(record_id, []).append(spend)
                 for key in spend.keys:
                     held = scopes.get(key) or self._at(key)
-                    if held is not None:
-                        held.add(spend)
+                    if held is None:
+                        spend.keys = tuple(each for each in spend.keys if each != key)
+                        continue
+                    before = len(held.spends)
+                    held.add(spend)
+                    self.held_spends += len(held.spends) - before
 
     def delivered(self, partition: int, offset: int, records: Sequence[UsageRecord], /) -> None:
         """Records have arrived: a decision that passes their offset contains them."""
         with self.lock:
             until_s = self._monotonic() + UNKNOWN_OFFSET_S if offset < 0 else float("inf")
+            callers: dict[tuple[tuple[str, ...], int], Spend] = {}
             for spend in self._taken(record.id for record in records):
                 spend.partition, spend.offset, spend.until_s = partition, offset, until_s
+                callers[spend.keys, spend.day] = spend
+            for spend in callers.values():
+                self._look_again(spend)
         self._sweep(SWEPT_PER_RECORD * len(records))
+
+    def _look_again(self, spend: Spend) -> None:
+        """See to it that a decision which came before we knew where a record is lets go of it."""
+        now_s = self._monotonic()
+        for key in spend.keys:
+            held = self.scopes.get(key)
+            if held is not None and any(spend.contained(held.known, held.watermark, now_s)):
+                held.watermark = UNSEEN
 
     def failed(self, records: Sequence[UsageRecord], /) -> None:
         """Records will not arrive: the totals go without them."""
         with self.lock:
             self._drop(self._taken(record.id for record in records))
+        self._sweep(SWEPT_PER_RECORD * len(records))
 
     def invalid(self, record_id: object, /) -> None:
         """What was emitted under an id is no valid record."""
         with self.lock, contextlib.suppress(TypeError):
             self._drop(self._taken([record_id]))
+        self._sweep(SWEPT_PER_RECORD)
 
     def ended(self) -> None:
-        """What is not delivered by now will not be."""
+        """What is not delivered by now will not be, or is not told of any more."""
         with self.lock:
             self._drop(self._taken(list(self._undelivered)))
 
@@ -191,10 +219,10 @@ class Holds:
 
     def _drop(self, spends: list[Spend]) -> None:
         for spend in spends:
-            spend.gone = True
-        for key in {key for spend in spends for key in spend.keys}:
-            if (held := self.scopes.get(key)) is not None:
-                held.compare(held.known, held.watermark, self._monotonic())
+            spend.until_s = GONE_S
+            for key in spend.keys:
+                if (held := self.scopes.get(key)) is not None:
+                    held.drop(spend)
 
     # -- the scopes
 
@@ -216,6 +244,10 @@ class Holds:
                     key = self._round.popleft()
                     held = self.scopes[key]
                     self.compare(key, held)
+                    if self.held_spends > HELD_SPENDS_MAX and held.size >= MERGED_FROM:
+                        self.held_spends -= held.size
+                        held.merge(held.size // 4)
+                        self.held_spends += held.size
                     if held.is_empty:
                         del self.scopes[key]
                     else:
@@ -224,27 +256,6 @@ class Holds:
 
     def _renew_lock(self) -> None:
         self.lock = threading.RLock()
-
-
-def _spend(fields: dict[str, Any], at_s: float) -> Spend:
-    """What a record of these fields adds to its scopes; what gives back counts for nothing.
-
-    Raises any `Exception` where it is no valid record.
-    """
-    get = fields.get
-    occurred_at = get("occurred_at")
-    day = int(at_s // _DAY_S) + _EPOCH_DAY if occurred_at is None else day_ordinal(occurred_at)
-    keys = scope_keys(fields["organization_id"], get("team_id"), get("user_id"), fields["agent_id"])
-    cost_nano, executions = to_nano(fields["cost_usd"]), get("executions", 1)
-    input_tokens, output_tokens = get("input_tokens", 0), get("output_tokens", 0)
-    return Spend(
-        keys,
-        day,
-        cost_nano if cost_nano > 0 else 0,
-        executions if executions > 0 else 0,
-        input_tokens if input_tokens > 0 else 0,
-        output_tokens if output_tokens > 0 else 0,
-    )
 
 
 _all: weakref.WeakSet[Holds] = weakref.WeakSet()

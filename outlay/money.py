@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 
 NANO_PER_USD = 10**9
 """The scale of every amount named `…_nano`, written once, here."""
@@ -11,11 +11,13 @@ NANO_PER_USD = 10**9
 COST_NANO_MAX = 10**18 - 1
 """The largest magnitude of one amount: what `Decimal(18, 9)` holds, just under a billion USD."""
 
-_NANO = Decimal(1).scaleb(-9)
+_NANO = Decimal("1e-9")
 _ADJUSTED_MAX = (
     9  # 10**9 USD and above; asked first, since int(Decimal("1e999999")) takes all memory
 )
-_EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)  # the longest accepted text, with room
+# Of the longest accepted text, with room. All is given: what is left out would be taken from the
+# default context, which users may change.
+_EXACT = Context(400, ROUND_HALF_EVEN, MIN_EMIN, MAX_EMAX, 1, 0, [], [InvalidOperation])
 _TEXT_MAX = 300
 _TO_NANO: tuple[int, ...] = tuple(10 ** (9 - decimals) for decimals in range(10))
 _PLAIN = re.compile(r"[0-9a-zA-Z.+-]+", re.ASCII)
@@ -42,21 +44,38 @@ def to_nano(amount: Money) -> int:
             digits = whole + part
             if digits.isdecimal() and digits.isascii():  # other scripts have decimals, too
                 return int(digits) * _TO_NANO[len(part)]
-    elif isinstance(amount, bool) or not isinstance(amount, Decimal | int | float | str):
-        raise TypeError(f"an amount of USD must be a number or a string, not {amount!r}")
-    value = amount if isinstance(amount, Decimal) else _parse(amount)
-    if not value.is_finite():
-        raise ValueError(f"an amount of USD must be finite, not {value}")
+    value = to_number(amount)
     if value.adjusted() >= _ADJUSTED_MAX and value:
         raise ValueError(_TOO_LARGE)
-    nano = int(value.quantize(_NANO, context=_EXACT).scaleb(9, _EXACT))
+    nano = rounded_nano(value)
     if not -COST_NANO_MAX <= nano <= COST_NANO_MAX:  # 999,999,999.9999999996 rounds up to it
         raise ValueError(_TOO_LARGE)
     return nano
 
 
+def rounded_nano(number: Decimal) -> int:
+    """A finite number of USD in nano-dollars, half-even; it may be larger than one amount."""
+    return int(number.quantize(_NANO, context=_EXACT).scaleb(9, _EXACT))
+
+
+def to_number(amount: Money) -> Decimal:
+    """The number that an amount is, not rounded.
+
+    Raises:
+        ValueError: not a finite decimal number.
+        TypeError: not a number or a string (a `bool` is not a number here).
+    """
+    if isinstance(amount, bool) or not isinstance(amount, Decimal | int | float | str):
+        raise TypeError(f"an amount of USD must be a number or a string, not {amount!r}")
+    value = amount if isinstance(amount, Decimal) else _parse(amount)
+    if not value.is_finite():
+        raise ValueError(f"an amount of USD must be finite, not {value}")
+    return value
+
+
 def _parse(amount: float | str) -> Decimal:
-    text = repr(amount) if isinstance(amount, float) else str(amount)
+    # A float not by a repr of its own: that of numpy says its type, too.
+    text = float.__repr__(amount) if isinstance(amount, float) else str(amount)
     if len(text) > _TEXT_MAX:
         raise ValueError(f"an amount of USD must be under {_TEXT_MAX} characters long")
     try:

@@ -35,6 +35,10 @@ class TopicNames:
         return f"{self.prefix}.decisions"
 
     @property
+    def audit(self) -> str:
+        return f"{self.prefix}.audit"
+
+    @property
     def rejected(self) -> str:
         return f"{self.prefix}.usage.rejected"
 

@@ -188,6 +188,9 @@ def _metadata_reason(raw: bytes) -> str | None:
 
 def _check_types(record: UsageRecord) -> None:
     """A Struct checks types when it is decoded only; a record made in Python is checked here."""
+    for value in (record.team_id, record.user_id, record.provider, record.model):
+        if value is not None and not isinstance(value, str):  # JSON would make null of a NaN
+            raise ValueError(f"a name must be a string or None, not {value!r}")
     try:
         _decode(_encoder.encode(record))
     except msgspec.DecodeError as error:

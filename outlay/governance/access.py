@@ -85,7 +85,8 @@ def access_to(
         there = Environment.read(
             bootstrap_servers=bootstrap_servers, topics=topics, stale_after_s=stale_after_s
         )
-        return SharedAccess(connections, ConnectionSettings(there, on_not_ready or "allow"))
+        policy = "allow" if on_not_ready is None else on_not_ready
+        return SharedAccess(connections, ConnectionSettings(there, policy))
     if gateway is None or emitter is None:
         raise ValueError("give gateway and emitter together, or neither")
     if (bootstrap_servers, topics, stale_after_s, on_not_ready) != (None,) * 4:

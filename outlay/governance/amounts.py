@@ -7,10 +7,11 @@ back is a float as long as exactly that float means the same nano-dollars, and a
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import Decimal
+from fractions import Fraction
 
 from outlay.budget import LIMIT_MAX
-from outlay.money import Money, to_nano, to_usd
+from outlay.money import NANO_PER_USD, rounded_nano, to_nano, to_number, to_usd
 from outlay.scope import ID_LENGTH_MAX
 
 Usd = float | Decimal
@@ -19,8 +20,8 @@ Usd = float | Decimal
 TOTAL_USD_MAX = 10**15
 """What a sum of amounts stays below, in USD; a single amount stays below a billion."""
 
-_NANO = Decimal(1).scaleb(-9)
-_EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
+DECIMALS_MAX = 400
+"""The most decimals of a rate or a share: the smallest float, written out, fits."""
 
 
 def usd_nano(name: str, amount: object) -> int:
@@ -39,11 +40,22 @@ def usd_nano(name: str, amount: object) -> int:
 
 
 def total_nano(name: str, amount: object) -> int:
-    """The same of a sum, which may be larger, below `TOTAL_USD_MAX`."""
-    number = Decimal(repr(amount)) if isinstance(amount, float) else amount
-    if isinstance(number, Decimal) and number.is_finite() and 1 <= number < TOTAL_USD_MAX:
-        return int(number.quantize(_NANO, context=_EXACT).scaleb(9, _EXACT))
-    return usd_nano(name, amount)
+    """The same of a sum, which may be larger, below `TOTAL_USD_MAX`.
+
+    Raises:
+        ValueError: not a finite number, negative, or `TOTAL_USD_MAX` or more.
+    """
+    number = _number(name, amount)
+    if 1 <= number < TOTAL_USD_MAX:
+        return rounded_nano(number)
+    if number >= TOTAL_USD_MAX:
+        raise ValueError(f"{name} must be below {TOTAL_USD_MAX:,}")
+    return usd_nano(name, number)
+
+
+def nearest_nano(amount: Fraction) -> int:
+    """An exact amount of USD in nano-dollars, rounded half-even; no decimal context rounds it."""
+    return round(amount * NANO_PER_USD)
 
 
 def usd_of(nano: int, *, as_decimal: bool = False) -> Usd:
@@ -69,21 +81,25 @@ def exact(name: str, value: object) -> Decimal:
     """A number that is not rounded, a rate or a share, from 0 on; a float by its shortest text.
 
     Raises:
-        ValueError: not a finite number, negative, or 10^9 and more.
+        ValueError: not a finite number, negative, 10^9 or more, over `DECIMALS_MAX` decimals.
     """
-    if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
-        raise ValueError(f"{name} must be a number, not {value!r}")
-    try:
-        number = Decimal(repr(value) if isinstance(value, float) else value)
-    except (InvalidOperation, ValueError):
-        raise ValueError(f"{name} must be a number, not {value!r}") from None
-    if not number.is_finite():
-        raise ValueError(f"{name} must be finite, not {number}")
+    number = _number(name, value)
     if number < 0:
         raise ValueError(f"{name} cannot be negative")
-    if number >= 10**9 or len(number.as_tuple().digits) > 30:
-        raise ValueError(f"{name} must be below 1,000,000,000 and of at most 30 digits")
+    exponent = number.as_tuple().exponent
+    assert isinstance(exponent, int)  # it is finite
+    if number >= 10**9 or exponent < -DECIMALS_MAX:
+        raise ValueError(
+            f"{name} must be below 1,000,000,000 and of at most {DECIMALS_MAX} decimals"
+        )
     return number
+
+
+def _number(name: str, value: object) -> Decimal:
+    try:
+        return to_number(value)  # type: ignore[arg-type] # it looks at the type itself
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a finite number, not {value!r}") from None
 
 
 def count(name: str, value: object) -> int:
@@ -145,20 +161,3 @@ def aware(name: str, value: object) -> datetime:
     if value.utcoffset() is None:
         raise ValueError(f"{name} needs a zone: {value.isoformat()}")
     return value
-
-
-__all__ = [
-    "TOTAL_USD_MAX",
-    "Money",
-    "Usd",
-    "as_usd",
-    "aware",
-    "boolean",
-    "count",
-    "exact",
-    "identifier",
-    "one_of",
-    "total_nano",
-    "usd_nano",
-    "usd_of",
-]

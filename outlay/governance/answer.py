@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 
 from outlay.budget import LimitKind
 from outlay.explaining import Explanation, LimitExplanation, ScopeExplanation
-from outlay.governance.amounts import Usd, usd_of
+from outlay.governance.amounts import Usd, nearest_nano, usd_of
 from outlay.governance.results import BudgetCheckResult
-
-_NANO_DECIMALS = 9
+from outlay.governance.rules import share_used
 
 
 def answer(explanation: Explanation) -> BudgetCheckResult:
@@ -36,7 +36,7 @@ def answer(explanation: Explanation) -> BudgetCheckResult:
         reason="" if only_near else result.reason,
         remaining_budget_usd=None if budget is None else usd_number(budget.remaining),
         remaining_executions=None if executions is None else int(executions.remaining),
-        usage_percentage=0.0 if budget is None else float(budget.used_share),
+        usage_percentage=0.0 if budget is None else _used_share(budget),
         degraded_mode=result.degraded,
         warning_triggered=warns,
         warning_message=result.reason if warns else None,
@@ -45,7 +45,12 @@ def answer(explanation: Explanation) -> BudgetCheckResult:
 
 def usd_number(amount: Decimal | int) -> Usd:
     """An amount of USD as a number for users: a float where exactly that float means it."""
-    return usd_of(int(Decimal(amount).scaleb(_NANO_DECIMALS)))
+    return usd_of(nearest_nano(Fraction(amount)))
+
+
+def _used_share(budget: LimitExplanation) -> float:
+    limit = nearest_nano(Fraction(budget.limit))
+    return share_used(max(limit - nearest_nano(Fraction(budget.remaining)), 0), limit)
 
 
 def _passed(scope: ScopeExplanation) -> LimitExplanation | None:

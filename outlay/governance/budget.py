@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, get_args
 
-from outlay.budget import Amounts, EnforcementMode, OnStale
+from outlay.budget import Amounts, EnforcementMode, OnStale, threshold
 from outlay.governance.amounts import (
     Usd,
     aware,
@@ -22,10 +22,12 @@ from outlay.governance.amounts import (
 from outlay.governance.periods import Period
 from outlay.governance.rollover import LastPeriod
 from outlay.governance.scope import BudgetScope
-from outlay.governance.thresholds import threshold
 
 DEFAULT_EXECUTIONS_PER_MONTH = 10_000
 """The execution limit of a budget that is made here without one; None takes it away."""
+
+DEFAULT_COST_PER_EXECUTION = 0.05
+"""What an execution of a budget's agent costs in USD, unless it is said."""
 
 
 @dataclass(slots=True)
@@ -37,7 +39,8 @@ class ExternalAgentBudget:
     no float means it; then all are `Decimal`s. A limit of None is no limit, and zero blocks
     whatever would add to it. A threshold of None is that of the enforcer's configuration.
 
-    The fields may be assigned; what a budget cannot have is refused then, too.
+    The fields may be assigned; a value that a budget cannot have is refused then, too. Whether the
+    thresholds are in order, by themselves and with the configuration's, is seen when it is checked.
 
     Attributes:
         metadata: anything; nothing here looks at it.
@@ -66,7 +69,7 @@ class ExternalAgentBudget:
     monthly_execution_count: int = 0
     daily_execution_limit: int | None = None
     daily_execution_count: int = 0
-    cost_per_execution: Usd = 0.05
+    cost_per_execution: Usd = DEFAULT_COST_PER_EXECUTION
     warning_threshold: Usd | None = None
     degradation_threshold: Usd | None = None
     enforcement_mode: EnforcementMode = "hard"
@@ -173,6 +176,11 @@ def _of_type(kind: type) -> Callable[[str, object], object]:
 _FIELDS = tuple(ExternalAgentBudget.__dataclass_fields__)
 _USD = (*(name for name in _FIELDS if name.endswith("_usd")), "cost_per_execution")
 _COUNTS = tuple(name for name in _FIELDS if name.endswith(("_limit", "_count", "_tokens")))
+COUNTED_FIELDS = (
+    *(name for name in _FIELDS if name.endswith(("_spent_usd", "_count", "_tokens"))),
+    "last_period",
+)
+"""What is used of a budget, which enforcers count."""
 _OPTIONAL = {name for name in _FIELDS if name.endswith(("_limit", "_budget_usd", "_threshold"))} | {
     "scope",
     "counted_at",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from fractions import Fraction
 from typing import get_args
 
-from outlay.budget import EnforcementMode
+from outlay.budget import EnforcementMode, threshold
 from outlay.governance.amounts import (
     Usd,
     as_usd,
@@ -15,12 +16,13 @@ from outlay.governance.amounts import (
     boolean,
     count,
     exact,
+    nearest_nano,
     one_of,
     usd_of,
 )
 from outlay.governance.periods import Period, period_boundaries, zone_of
-from outlay.governance.thresholds import ALERT_THRESHOLDS, ascending, threshold
-from outlay.money import to_nano
+from outlay.governance.thresholds import ALERT_THRESHOLDS, ascending
+from outlay.money import COST_NANO_MAX
 
 _RATES = ("input_token_rate", "output_token_rate", "base_invocation_cost")
 
@@ -109,16 +111,18 @@ class ExternalAgentBudgetConfig:
         Raises:
             ValueError: a count that is negative or no whole number, a cost of a billion or more.
         """
-        cost = (
+        nano = nearest_nano(
             count("input_tokens", input_tokens) * self._rate("input_token_rate")
             + count("output_tokens", output_tokens) * self._rate("output_token_rate")
             + count("invocations", invocations) * self._rate("base_invocation_cost")
         )
+        if nano > COST_NANO_MAX:
+            raise ValueError("the cost must be below 1,000,000,000")
         as_decimal = any(isinstance(getattr(self, name), Decimal) for name in _RATES)
-        return usd_of(to_nano(cost), as_decimal=as_decimal)
+        return usd_of(nano, as_decimal=as_decimal)
 
-    def _rate(self, name: str) -> Decimal:
-        return exact(name, getattr(self, name))
+    def _rate(self, name: str) -> Fraction:
+        return Fraction(exact(name, getattr(self, name)))
 
     def is_warning_threshold_reached(self, usage: Usd) -> bool:
         """Whether a used fraction (0.5 is half) is at or above the warning threshold.

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, get_args
 
-from outlay.budget import NOTHING, Amounts
+from outlay.budget import LIMIT_MAX, NOTHING, Amounts
+from outlay.governance.amounts import TOTAL_USD_MAX
 from outlay.governance.budget import ExternalAgentBudget
 from outlay.governance.config import ExternalAgentBudgetConfig
 from outlay.governance.periods import Period
 from outlay.governance.rollover import LastPeriod
+from outlay.money import NANO_PER_USD
 
 PERIODS: tuple[Period, ...] = get_args(Period)  # from the shortest
 
@@ -76,11 +78,18 @@ def used_at(
 
 
 def add(budget: ExternalAgentBudget, calendar: Calendar, now: datetime, more: Amounts) -> None:
-    """Count an invocation at a time."""
+    """Count an invocation at a time, in each period or in none.
+
+    Raises:
+        ValueError: a sum would be more than a budget can count.
+    """
     with _lock:
         _turn(budget, calendar, now)
-        for period in PERIODS:
-            budget.set_used(period, budget.used(period) + more)
+        sums = {period: budget.used(period) + more for period in PERIODS}
+        for period, used in sums.items():
+            _check_room(period, used)
+        for period, used in sums.items():
+            budget.set_used(period, used)
 
 
 def begin_anew(
@@ -120,6 +129,12 @@ def _turn(budget: ExternalAgentBudget, calendar: Calendar, now: datetime) -> Non
             used = NOTHING if skipped else budget.used(period)
             budget.last_period = LastPeriod(period, used)
         budget.set_used(period, NOTHING)
+
+
+def _check_room(period: Period, used: Amounts) -> None:
+    counts = (used.executions, used.input_tokens, used.output_tokens)
+    if used.cost_nano >= TOTAL_USD_MAX * NANO_PER_USD or max(counts) > LIMIT_MAX:
+        raise ValueError(f"the {period} counts of the budget have no room for another call")
 
 
 def _less(used: Amounts, counted: Amounts) -> Amounts:

@@ -10,7 +10,7 @@ import uuid_utils
 
 from outlay.budget import Amounts
 from outlay.governance import counting
-from outlay.governance.amounts import Money, aware, count, usd_nano, usd_of
+from outlay.governance.amounts import aware, count, usd_nano, usd_of
 from outlay.governance.budget import ExternalAgentBudget
 from outlay.governance.config import ExternalAgentBudgetConfig
 from outlay.governance.results import BudgetCheckResult, result_of
@@ -19,6 +19,7 @@ from outlay.governance.scope import DEFAULT_SCOPE, BudgetScope, check_place
 from outlay.governance.status import BudgetStatus, most, status_of
 from outlay.governance.store import BudgetStore, ChecksConfig
 from outlay.governance.usage import BudgetUsageRecord
+from outlay.money import Money
 
 
 class ExternalAgentBudgetEnforcer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,14 +34,14 @@ class Invocation:
         self._reservation = reservation
         self._actual = actual
         self._lock = threading.Lock()
-        self._begun = self._abandoned = False
+        self._running = self._abandoned = False
 
     def run(self, invoker: Callable[[str, Any], Any], agent_id: str, request_data: Any) -> Any:
         """Call a function and settle; an awaitable that it returns is still to be run."""
         with self._lock:
             if self._abandoned:
                 return None
-            self._begun = True
+            self._running = True
         try:
             result = invoker(agent_id, request_data)
         except BaseException as error:
@@ -48,14 +49,21 @@ class Invocation:
             raise
         if not isinstance(result, Awaitable):
             self._succeed(result)
+            return result
+        with self._lock:
+            self._running = False
+            if self._abandoned:
+                self._reservation.release()
+                if inspect.iscoroutine(result):
+                    result.close()
         return result
 
     def abandon(self) -> None:
-        """Nobody waits any more: a run that has not begun does not begin."""
+        """Nobody waits any more: what has not begun does not begin."""
         with self._lock:
-            self._abandoned = not self._begun
-        if self._abandoned:
-            self._reservation.release()
+            self._abandoned = True
+            if not self._running:
+                self._reservation.release()
 
     async def arun(self, running: Awaitable[Any]) -> Any:
         """Wait for a result and settle."""
@@ -91,7 +99,11 @@ class Invocation:
 
     def _fail(self, error: BaseException) -> None:
         """Settle a run that has failed; without a cost that its error tells it cost nothing."""
-        self._settle({COST: 0} | _read(error), success=False)  # the caller is to see that error
+        try:
+            told = _read(error)
+        except Exception:  # of an attribute: the caller is to see the error itself
+            told = {}
+        self._settle({COST: 0} | told, success=False)
 
     def _settle(self, told: Mapping[str, Any], *, success: bool) -> Exception | None:
         """Settle with as much of what is told as can be; why it is not all, or None."""

@@ -8,8 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from outlay.budget import LIMIT_FIELDS, NOTHING, Amounts
-from outlay.governance.amounts import identifier, usd_nano, usd_of
-from outlay.governance.budget import ExternalAgentBudget, repr_of
+from outlay.governance.amounts import Usd, identifier, usd_nano, usd_of
+from outlay.governance.budget import (
+    COUNTED_FIELDS,
+    DEFAULT_COST_PER_EXECUTION,
+    ExternalAgentBudget,
+    repr_of,
+)
 from outlay.governance.periods import Period
 from outlay.governance.scope import BudgetScope
 from outlay.governance.usage import BudgetUsageRecord
@@ -24,7 +29,6 @@ _INVOCATIONS = uuid.UUID("5d1c2f0e-7f0a-5b3c-9a52-0d5e8c6b4a11")
 
 _THRESHOLDS = ("warning_threshold", "degradation_threshold")
 _MODES = ("enforcement_mode", "on_stale")
-_COST_PER_EXECUTION = ExternalAgentBudget.__dataclass_fields__["cost_per_execution"].default
 
 
 def stream_scope(agent_id: str, scope: BudgetScope) -> Scope:
@@ -103,9 +107,13 @@ def budget_changes(
         raise ValueError(f"the budget is of {budget.external_agent_id!r}, not of {agent_id!r}")
     if budget.scope not in (None, scope):
         raise ValueError("the budget is of another scope than the one to change")
+    if budget.counted_at is None:  # otherwise an enforcer or the stream itself has counted on it
+        for name in COUNTED_FIELDS:
+            if getattr(budget, name):
+                raise ValueError(f"the stream counts by itself: leave {name} out, report usage")
     unkept = {
         "metadata": bool(budget.metadata),
-        "cost_per_execution": budget.cost_per_execution != _COST_PER_EXECUTION,
+        "cost_per_execution": _nano(budget.cost_per_execution) != _nano(DEFAULT_COST_PER_EXECUTION),
     }
     for name, is_set in unkept.items():
         if is_set:
@@ -119,6 +127,10 @@ def budget_changes(
         share = getattr(budget, name)
         changes[name] = None if share is None else repr_of(share)
     return changes | {name: getattr(budget, name) for name in _MODES}
+
+
+def _nano(amount: Usd) -> int:
+    return usd_nano("cost_per_execution", amount)  # a float and a `Decimal` never compare equal
 
 
 def usage_record(record: BudgetUsageRecord) -> UsageRecord:

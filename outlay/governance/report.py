@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from outlay.budget import Amounts, Budget, Rules, amount_of, evaluate
@@ -16,7 +17,7 @@ from outlay.scope import Scope
 from outlay.standing import KnownBudget
 from outlay.window import day_ordinal
 
-_SIX_DECIMALS = Decimal("0.000001")
+_SHARE_DECIMALS = 6
 
 
 def governance_report(scope: Scope, known: KnownBudget | None, at: datetime) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def _used_share(budget: Budget, day: Amounts | None, month: Amounts | None) -> f
     if tightest.limit == 0:
         return 1.0
     used = amount_of(day if tightest.window == "day" else month, tightest.kind)
-    return float((Decimal(max(used, 0)) / tightest.limit).quantize(_SIX_DECIMALS))
+    return float(round(Fraction(max(used, 0), tightest.limit), _SHARE_DECIMALS))
 
 
 def _usd(limit: Decimal | None) -> Usd | None:

@@ -22,7 +22,7 @@ class BudgetCheckResult:
     Attributes:
         allowed: whether the call may be made.
         reason: which limit the call would pass, with the amounts to two decimals; empty where it
-            passes none.
+            passes none. From a service also that budgets are not known, or out of date.
         remaining_budget_usd: what is left of the month's budget, or of the day's where that blocks
             or is the only one; negative when overspent, None without a limit in USD.
         remaining_executions: the least that is left of the limits of executions; None without one.

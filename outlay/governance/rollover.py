@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from math import floor
 
 from outlay.budget import Amounts
@@ -24,4 +25,4 @@ def carried(limit: int, used: int, share_max: Decimal) -> int:
     It is the unused part of the limit itself, up to a share of it, rounded down. What had been
     added to the last period's limit ends with that period, so that amounts never build up.
     """
-    return min(floor(limit * share_max), max(limit - used, 0))
+    return min(floor(limit * Fraction(share_max)), max(limit - used, 0))

@@ -94,12 +94,13 @@ class StreamBudgetStore:
     ) -> None:
         """Give a scope these limits, thresholds and modes; returns when they are in force.
 
-        What was spent is the stream's to say: the amounts that a budget counts are not sent.
-        A threshold of None is the stream's own default, 0.75 and 0.90.
+        What was spent is the stream's to say: what the stream itself or an enforcer has counted on
+        the budget is not sent, and a new budget must count nothing. A threshold of None is the
+        stream's own default, 0.75 and 0.90.
 
         Raises:
-            ValueError: what the stream does not keep: metadata, a cost per execution, a scope
-                without totals; or a budget of another agent or scope.
+            ValueError: what the stream does not keep: metadata, a cost per execution, amounts of a
+                new budget, a scope without totals; or a budget of another agent or scope.
             OutlayError: the store was made without a `BudgetClient`; or what that raises.
         """
         target = stream_scope(agent_id, scope)

@@ -32,6 +32,7 @@ from outlay.integrations.terms import (
     check_estimate,
     check_gateway,
     check_settings,
+    check_who,
     estimates_of,
     ids_of,
 )
@@ -100,7 +101,7 @@ def require_budget(
     if gateway is not None and not callable(gateway):
         check_gateway(gateway)
     if not callable(who):
-        ids_of(who)
+        check_who(who)
     if not callable(estimate):
         check_estimate(estimate)
     log = QuietLog(logger)

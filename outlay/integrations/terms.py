@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from outlay.asking import understand
+from outlay.environment import check_seconds
 from outlay.gateway import BudgetGateway
 from outlay.integrations.call import checked_usage
 from outlay.money import Money
@@ -51,6 +53,16 @@ def ids_of(who: object) -> dict[str, Any]:
     return ids
 
 
+def check_who(who: object) -> None:
+    """See that ids can be.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    organization_id, team_id, user_id, agent_id = ids_of(who).values()
+    understand((organization_id, team_id, user_id, agent_id), (None, 0, 0, 0))
+
+
 def estimates_of(estimate: Any) -> dict[str, Any]:
     """An estimate as arguments of `BudgetGateway.reserve`.
 
@@ -86,8 +98,9 @@ def check_settings(
     """
     if not (callable(actual) or actual in ("estimate", None)):
         raise ValueError('actual must be a function, "estimate" or None')
+    if inspect.iscoroutinefunction(actual):
+        raise ValueError("actual must not be async: it is asked when the request is over")
     if type(status_code) is not int or not 400 <= status_code <= 599:
         raise ValueError("status_code must be one of an error, 400 to 599")
     checked_usage(cost_on_error)
-    if not 0 < expires_s < float("inf"):
-        raise ValueError("expires_s must be a number of seconds above zero")
+    check_seconds("expires_s", expires_s)

@@ -52,7 +52,7 @@ class SettableClock:
         """
         parts = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
         for name, value in parts.items():
-            if not 0 <= value < math.inf:
+            if not (isinstance(value, int | float) and 0 <= value < math.inf):
                 raise ValueError(f"{name} must be a time that can pass, not {value!r}")
         try:
             passed = timedelta(**parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Unpack
 
 import uuid_utils
@@ -46,8 +47,8 @@ class InMemoryEmitter(UsageEmitter):
         buffer_records_max: int = BUFFER_RECORDS_MAX,
         on_delivered: OnDelivered | None = None,
     ) -> None:
-        if buffer_records_max < 1:
-            raise ValueError("buffer_records_max must be at least 1")
+        if type(buffer_records_max) is not int or buffer_records_max < 1:
+            raise ValueError("buffer_records_max must be a whole number, at least 1")
         self.source = str(uuid_utils.uuid7()) if source is None else source
         self._broker = broker
         self._buffer_records_max = buffer_records_max
@@ -81,8 +82,7 @@ class InMemoryEmitter(UsageEmitter):
             if fields.get("metadata"):
                 self._freeze(fields)
             at_s = self._broker.clock.time()
-            for watcher in self._watchers:
-                watcher.emitted(record, fields, at_s)  # type: ignore[arg-type]
+            self._tell(lambda watcher: watcher.emitted(record, fields, at_s))  # type: ignore[arg-type]
             taken = self._queue_up((record, extra, fields, at_s))
             self._broker.work_unless_busy()
             return taken
@@ -96,8 +96,8 @@ class InMemoryEmitter(UsageEmitter):
                 self._waiting.append(item)
                 return True
             self._dropped_before += 1
-        for watcher in self._watchers:  # closed at this very moment: they were just told of it
-            watcher.ended()
+        # Closed at this very moment: they were just told of it.
+        self._tell(lambda watcher: watcher.ended())
         return False
 
     def _drop_it(self) -> bool:
@@ -121,6 +121,13 @@ class InMemoryEmitter(UsageEmitter):
         """Tell a watcher no more; nothing happens when it is not there."""
         with self._broker.lock:
             self._watchers = tuple(each for each in self._watchers if each is not watcher)
+
+    def _tell(self, tell: Callable[[SpendWatcher], object]) -> None:
+        for watcher in self._watchers:
+            try:
+                tell(watcher)
+            except Exception:  # a mistake of the watcher's must not lose the record
+                logger.exception("a watcher failed")
 
     @property
     def stats(self) -> EmitterStats:
@@ -181,8 +188,7 @@ class InMemoryEmitter(UsageEmitter):
             count = len(self._waiting)
             self._waiting.clear()
         self._count(failed=count)
-        for watcher in self._watchers:
-            watcher.ended()
+        self._tell(lambda watcher: watcher.ended())
 
     # -- what the broker calls, in its turn
 
@@ -201,8 +207,8 @@ class InMemoryEmitter(UsageEmitter):
         self._count(invalid=1)
         with self._broker.lock:
             self._broker.usage.rejected.append(Rejected(str(error), given, "emitter"))
-        for watcher in self._watchers:
-            watcher.invalid(getattr(record, "id", None) or fields.get("id"))
+        record_id = getattr(record, "id", None) or fields.get("id")
+        self._tell(lambda watcher: watcher.invalid(record_id))
 
     def _send(self, pack: Pack) -> None:
         records = tuple(decode_records(pack.value()))
@@ -211,12 +217,10 @@ class InMemoryEmitter(UsageEmitter):
         except DeliveryFailed as error:
             self._count(failed=len(records))
             logger.warning("%d usage records failed to be sent: %r", len(records), error)
-            for watcher in self._watchers:
-                watcher.failed(records)
+            self._tell(lambda watcher: watcher.failed(records))
             return
         self._count(sent=len(records))
-        for watcher in self._watchers:
-            watcher.delivered(pack.partition, offset, records)
+        self._tell(lambda watcher: watcher.delivered(pack.partition, offset, records))
         if self._on_delivered is not None:
             try:
                 self._on_delivered(Delivered(pack.partition, offset, records))

@@ -75,8 +75,8 @@ class InMemoryStream(Closing):
         decisions_partitions: int = DECISIONS_PARTITIONS,
     ) -> None:
         for count in (usage_partitions, decisions_partitions):
-            if count < 1:
-                raise ValueError("a topic has at least one partition")
+            if type(count) is not int or count < 1:
+                raise ValueError(f"a topic has at least one partition, not {count!r}")
         self.clock = SettableClock(now)
         self._auto_publish = auto_publish
         self._broker = MemoryBroker(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -21,6 +22,9 @@ from outlay.testing.memory_totals import MemoryTotals
 from outlay.testing.memory_usage import Arrived
 from outlay.topics import partition_of
 from outlay.window import told_windows, window_names
+
+RECENT_MAX = 16
+"""How many answers are kept per scope, for requests that come again; as many as by the stream."""
 
 Publication = tuple[int, bytes, bytes | None]
 """A message for the decisions topic: its partition, key and value."""
@@ -46,6 +50,7 @@ class MemoryWorker:
         self._decisions_partitions = decisions_partitions
         self._totals = MemoryTotals(usage_partitions)
         self._budgets: dict[str, _Kept] = {}
+        self._recent: dict[str, deque[Outcome]] = {}
         self._moved: set[str] = set()
         self._outcomes: list[Outcome] = []
         self._day = 0
@@ -55,21 +60,25 @@ class MemoryWorker:
         self._moved |= self._totals.count(message) & self._budgets.keys()
 
     def decide(self, request: BudgetRequest, now: datetime) -> None:
-        """Carry a budget request out, or refuse it."""
+        """Carry a budget request out, or refuse it; one that comes again gets the same answer."""
+        recent = self._recent.setdefault(request.scope, deque(maxlen=RECENT_MAX))
+        outcome = next((each for each in recent if each.request_id == request.request_id), None)
+        if outcome is None:
+            outcome = self._carry_out(request, now)
+            recent.append(outcome)
+        self._outcomes.append(outcome)
+
+    def _carry_out(self, request: BudgetRequest, now: datetime) -> Outcome:
         kept = self._budgets.get(request.scope, _NO_BUDGET)
         try:
             budget = requested_budget(kept.budget, kept.version, request)
         except ValueError as error:
             version = 0 if kept.budget is None else kept.version
-            outcome = Outcome(request.request_id, request.scope, False, version, str(error), now)
-        else:
-            kept = self._budgets[request.scope] = _Kept(
-                budget, kept.version + 1, request.request_id
-            )
-            self._moved.add(request.scope)
-            version = 0 if budget is None else kept.version
-            outcome = Outcome(request.request_id, request.scope, True, version, "", now)
-        self._outcomes.append(outcome)
+            return Outcome(request.request_id, request.scope, False, version, str(error), now)
+        kept = self._budgets[request.scope] = _Kept(budget, kept.version + 1, request.request_id)
+        self._moved.add(request.scope)
+        version = 0 if budget is None else kept.version
+        return Outcome(request.request_id, request.scope, True, version, "", now)
 
     def publish(self, now: datetime) -> Iterator[Publication]:
         """What is to be published now: decisions, then outcomes, and then how far they reach."""

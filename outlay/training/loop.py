@@ -147,7 +147,12 @@ class TrainingBudget:
         """End the training, by an error or without; leaving the block does this.
 
         A second call does nothing and returns the same report.
+
+        Raises:
+            ValueError: what is given is no error; the training goes on.
         """
+        if error is not None and not isinstance(error, BaseException):
+            raise ValueError(f"error must be what ended the training, not {error!r}")
         with self._lock:
             if self._ended is not None:
                 return self._ended

@@ -31,7 +31,7 @@ def publish(budget, day, month):
     budgets = Budgets(0, lambda scope: 0)
     changes = msgspec.to_builtins(budget)
     request = BudgetRequest(request_id="r", scope=AGENT.key, action="put", changes=changes)
-    _, answer = budgets.decide(encode(request), 0, int(NOW.timestamp() * 1000))
+    answer = budgets.decide(encode(request), 0, int(NOW.timestamp() * 1000)).answer
     assert answer.accepted, answer.reason
     totals = Totals()
     for window, used in ((DAY, day), (MONTH, month)):

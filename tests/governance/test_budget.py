@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay import Amounts
+from outlay import Amounts, Budget
 from outlay.budget import LIMIT_FIELDS
-from outlay.governance import BudgetScope, ExternalAgentBudget
+from outlay.governance import BudgetScope, ExternalAgentBudget, ExternalAgentBudgetConfig
 
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 # what must be refused
 
@@ -215,3 +215,24 @@ def test_a_budget_is_plain_data():
         assert other == budget
         other.monthly_spent_usd = 0.5
         assert other != budget
+
+
+def test_a_sum_may_be_given_in_any_form():
+    """A sum may be larger than one amount, as a whole number and as text, too."""
+    for spent in (2_000_000_000, "2000000000", 2e9, Decimal(2_000_000_000)):
+        assert ExternalAgentBudget("a", 1, monthly_spent_usd=spent).monthly_spent_usd == 2 * 10**9
+    for spent in (10**15, "1e15", 1e15):
+        with pytest.raises(ValueError, match="below 1,000,000,000,000,000"):
+            ExternalAgentBudget("a", 1, monthly_spent_usd=spent)
+
+
+@pytest.mark.parametrize("text", ["1_0", " 1 ", "\u0661", "0.7500000", "1e-9"])
+def test_texts_that_are_no_plain_share_are_refused_at_once(text):
+    """As a threshold of a budget, of a configuration, and of `outlay.Budget` alike."""
+    for make in (
+        lambda: ExternalAgentBudget("a", 1, warning_threshold=text),
+        lambda: ExternalAgentBudgetConfig(warning_threshold=text),
+        lambda: Budget(warning_threshold=text),
+    ):
+        with pytest.raises(ValueError, match=r"^warning_threshold must "):
+            make()

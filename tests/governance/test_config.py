@@ -210,3 +210,10 @@ def test_the_period_of_now():
     assert (end - start).total_seconds() == 86_400
     with pytest.raises(ValueError, match="needs a zone"):
         ExternalAgentBudgetConfig().get_period_boundaries(datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("text", ["1_000", " 1 ", "\u0661", "1e-401"])
+def test_texts_that_are_no_plain_number_are_refused(text):
+    """As everywhere else in outlay; and what would take a long time to write out."""
+    with pytest.raises(ValueError, match=r"^input_token_rate must "):
+        ExternalAgentBudgetConfig(input_token_rate=text)

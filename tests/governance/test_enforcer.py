@@ -573,3 +573,20 @@ def test_a_clock_that_has_gone_back_turns_no_day_twice():
     clock.move(minutes=1)
     record(budget, 1, enforcer)
     assert budget.daily_spent_usd == 2
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        {"monthly_spent_usd": Decimal("999999999999999.5")},
+        {"monthly_execution_count": 10**15},
+        {"monthly_output_tokens": 10**15},
+    ],
+)
+def test_a_call_counts_in_every_period_or_in_none(full):
+    """Where the month can count no more, the day does not count it either."""
+    budget = ExternalAgentBudget("a", None, monthly_execution_limit=None, **full)
+    with pytest.raises(ValueError, match="monthly counts of the budget have no room"):
+        asyncio.run(ExternalAgentBudgetEnforcer().record_usage(budget, 1, True, output_tokens=1))
+    assert (budget.daily_spent_usd, budget.weekly_spent_usd) == (0, 0)
+    assert (budget.daily_execution_count, budget.weekly_output_tokens) == (0, 0)

@@ -441,3 +441,53 @@ def test_usage_that_is_not_taken_is_logged(caplog, cost):
         with contextlib.suppress(OutlayError):
             invoke(agents)
         assert "is not recorded" in caplog.text
+
+
+class Telling(Exception):
+    """An error of somebody's library, which cannot always tell what it was."""
+
+    @property
+    def model(self):
+        raise KeyError("no model")
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_an_error_that_cannot_be_read_is_recorded_and_comes_through(stream, service, is_async):
+    """It is not lost behind the one of its attribute, and nothing stays reserved."""
+
+    async def fails_later(agent_id, request_data):
+        raise Telling("first")
+
+    def fails(agent_id, request_data):
+        raise Telling("first")
+
+    agents = ExternalAgentService(fails_later if is_async else fails, governance=service)
+    with pytest.raises(Telling, match="first"):
+        invoke(agents)
+    assert [(record.success, record.cost_usd) for record in stream.records] == [(False, "0.00")]
+    assert stream.gateway.stats.reservations == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_coroutine_that_comes_after_the_cancellation_is_given_back(stream, service):
+    """The thread goes on and hands over what nobody awaits any more: no call was made."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def prepares(agent_id, request_data):
+        began.set()
+        go_on.wait(10)
+        return coroutine(agent_id, request_data)
+
+    async def run():
+        agents = ExternalAgentService(prepares, governance=service)
+        call = asyncio.create_task(agents.invoke(**CALL))
+        await asyncio.to_thread(began.wait, 10)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert stream.gateway.stats.reservations == 1  # the thread may still make the call itself
+        go_on.set()
+
+    asyncio.run(run())
+    assert stream.gateway.stats.reservations == 0
+    assert not stream.records

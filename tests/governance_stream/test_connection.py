@@ -325,6 +325,20 @@ def python(code):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def test_a_service_whose_connection_is_the_parents_connects_afresh(world):
+    """By `initialize` alone, in the child of a fork."""
+    service = world.service()
+    asyncio.run(service.initialize())
+    [inherited] = world.connections
+    world.connections.orphan()
+    assert not service.initialized
+    asyncio.run(service.initialize())
+    assert (service.initialized, world.made) == (True, 2)
+    asyncio.run(service.close())
+    assert len(world.connections) == 0
+    inherited.close(0.1)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_connects_afresh():
     """As under gunicorn with preload: a service that it inherits is as good as new."""
@@ -339,3 +353,49 @@ def test_a_forgotten_service_does_not_keep_the_process_from_ending():
     assert (ended.returncode, ended.stdout) == (0, "not ready\n"), ended.stderr
     assert "Traceback" not in ended.stderr
     assert time.monotonic() - began_s < 15
+
+
+def test_closing_while_another_task_waits_is_no_cancellation(world):
+    """Who waits for a service that is closed is told so, and goes on; on the loop and off it."""
+    world.decisions.away = True
+
+    async def run():
+        service = world.service(ready_timeout_s=30)
+        waiting = asyncio.create_task(service.initialize())
+        await asyncio.sleep(0.05)
+        blocked = asyncio.create_task(asyncio.to_thread(service._link.gateway.wait_ready, 30))
+        await asyncio.sleep(0.05)
+        await service.close(timeout_s=0.1)
+        for task in (waiting, blocked):
+            with pytest.raises(FeedNotReady, match="closed before it was ready"):
+                await asyncio.wait_for(task, 5)
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_initialize_is_a_cancellation(world):
+    """And leaves the service connected: it is waited for again, and closed."""
+    world.decisions.away = True
+
+    async def run():
+        service = world.service(ready_timeout_s=30)
+        waiting = asyncio.create_task(service.initialize())
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert (service.initialized, service.waited) == (True, False)
+        world.decisions.away = False
+        await service.initialize()
+        assert service.waited
+        await service.close()
+
+    asyncio.run(run())
+    assert (world.made, len(world.connections)) == (1, 0)
+
+
+def test_a_policy_that_is_none_is_refused():
+    """Also one that is empty."""
+    for policy in ("", "deny", 0):
+        with pytest.raises(ValueError, match="allow or block"):
+            GovernanceService(on_not_ready=policy)

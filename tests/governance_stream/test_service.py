@@ -390,3 +390,13 @@ def test_the_stand_ins_are_of_the_types_that_the_service_takes(stream):
     """So that what holds for them here holds for the real ones."""
     assert isinstance(stream.gateway, BudgetGateway)
     assert isinstance(stream.emitter, UsageEmitter)
+
+
+@pytest.mark.parametrize("name", ["team_id", "user_id", "provider", "model"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 5, True])
+def test_a_name_that_is_no_text_is_refused_and_not_left_out(stream, service, name, value):
+    """What a table has where nothing is, say: the usage would count without its user."""
+    asyncio.run(service.initialize())
+    with pytest.raises(ValueError):
+        asyncio.run(service.record_invocation_cost("a", "acme", 1, True, **{name: value}))
+    assert not stream.records

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay import Budget, BudgetRefused, FeedNotReady, OutlayError, Scope, Window
+from outlay.budget import NOTHING
 from outlay.governance import (
     BudgetScope,
     BudgetStore,
@@ -18,6 +19,7 @@ from outlay.governance import (
     ExternalAgentBudget,
     ExternalAgentBudgetConfig,
     ExternalAgentBudgetEnforcer,
+    LastPeriod,
     PeriodUsage,
     StreamBudgetStore,
 )
@@ -169,8 +171,7 @@ def test_an_update_is_in_force_when_it_returns(stream, store):
     stream.budgets.put(AGENT, Budget(daily_budget_usd=3, daily_output_token_limit=7))
     budget = ExternalAgentBudget(
         "a",
-        0.1,
-        monthly_spent_usd=750,
+        Decimal("0.1"),
         daily_execution_limit=4,
         warning_threshold=0.7,
         enforcement_mode="soft",
@@ -188,8 +189,9 @@ def test_an_update_is_in_force_when_it_returns(stream, store):
         enforcement_mode="soft",
         on_stale="block",
     )
+    emit(stream, "0.05")
     found = asyncio.run(store.get_budget("a", ORGANIZATION))
-    assert found.monthly_spent_usd == 0  # what is spent is the stream's to say
+    assert found.monthly_spent_usd == 0.05  # the stream has counted that: it is not sent
     found.monthly_budget_usd = 2
     asyncio.run(store.update_budget("a", ORGANIZATION, found))
     assert stream.feed.decisions[AGENT.key].decision.budget == put.changed(
@@ -202,6 +204,10 @@ def test_an_update_is_in_force_when_it_returns(stream, store):
     [
         (ExternalAgentBudget("a", 1, metadata={"owner": "me"}), "metadata"),
         (ExternalAgentBudget("a", 1, cost_per_execution=0.5), "cost_per_execution"),
+        (ExternalAgentBudget("a", 1, monthly_spent_usd=750), "leave monthly_spent_usd out"),
+        (ExternalAgentBudget("a", 1, daily_execution_count=1), "leave daily_execution_count out"),
+        (ExternalAgentBudget("a", 1, weekly_output_tokens=1), "leave weekly_output_tokens out"),
+        (ExternalAgentBudget("a", 1, last_period=LastPeriod("monthly", NOTHING)), "last_period"),
         (ExternalAgentBudget("b", 1), "of 'b', not of 'a'"),
         (ExternalAgentBudget("a", 1, scope=BudgetScope("acme", "t")), "another scope"),
         ({"monthly_budget_usd": 1}, "takes an ExternalAgentBudget"),

@@ -220,3 +220,38 @@ def test_an_emitter_that_does_not_take_it_is_warned_of(caplog):
         serving.stream.emitter.close()
         assert serving.post().status_code == 200
         assert any("did not take" in each for each in warnings_of(caplog))
+
+
+def test_what_a_call_cost_is_not_asked_where_there_was_none():
+    """`actual` hears of no request that another dependency has turned away."""
+    asked = []
+
+    def turned_away():
+        raise HTTPException(401)
+
+    with Serving(monthly(1)) as serving:
+        budget = serving.require(actual=lambda request: asked.append(request) or "0.5")
+
+        @serving.app.post(
+            "/invoke/{agent_id}", dependencies=[Depends(budget), Depends(turned_away)]
+        )
+        def invoke(agent_id: str):
+            raise AssertionError("called")
+
+        assert serving.post().status_code == 401
+        assert serving.records == ()
+    assert asked == []
+
+
+def test_what_was_said_before_a_request_was_turned_away_counts():
+    """A dependency has spent, and then another one turns the request away."""
+    with Serving(monthly(1)) as serving:
+        budget = serving.require()
+
+        def turned_away(call: Annotated[BudgetCall, Depends(budget)]):
+            call.spent("0.25")
+            raise HTTPException(403)
+
+        serving.app.post("/invoke/{agent_id}", dependencies=[Depends(turned_away)])(lambda: None)
+        assert serving.post().status_code == 403
+        assert serving.spent == [(Decimal("0.25"), False)]

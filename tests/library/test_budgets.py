@@ -114,6 +114,17 @@ def test_a_budget_is_put_patched_and_deleted(owner, client):
     assert len({request.request_id for request in owner.received}) == 4
 
 
+def test_a_call_may_say_who_asks(owner, client):
+    """For the audit; the client's own word holds where a call has none."""
+    client.put(ACME, Budget(), requested_by="ann")
+    client.patch(ACME, {"daily_token_limit": 5}, requested_by="ben")
+    client.patch(ACME, {"daily_token_limit": 6})
+    client.delete(ACME, requested_by="")
+    assert [request.requested_by for request in owner.received] == ["ann", "ben", "tests", ""]
+    with pytest.raises(ValueError, match="at most 256 characters"):
+        client.delete(ACME, requested_by="x" * 257)
+
+
 def test_in_async_code(client):
     """The same words."""
 
@@ -168,9 +179,35 @@ def test_a_request_that_may_be_lost_is_sent_again(owner, client):
     assert len({request.request_id for request in owner.received}) == 1
 
 
+def test_a_request_id_of_ones_own_is_asked_under_once(owner, client):
+    """Another client, after the first one's process died, is told what the first would be."""
+    assert client.put(ACME, Budget(), request_id="mine").version == 1
+    assert client.put(ACME, Budget(), request_id="mine").version == 1
+    assert len(owner.received) == 1  # the feed knew
+    feed = DecisionFeed(reader_factory=lambda: FakeReader(owner.decisions))
+    sender = lambda: FakeSender(owner.requests)  # noqa: E731
+    with feed, BudgetClient("", feed, sender_factory=sender) as other:
+        assert other.put(ACME, Budget(), request_id="mine").version == 1
+    assert {request.request_id for request in owner.received} == {"mine"}
+    assert owner.budgets[ACME.key] == (1, Budget())
+
+
+def test_an_outcome_that_nobody_waited_for_is_found_by_its_id(owner, client):
+    """The answer was lost on the way: asked again, it is there, and nothing is done twice."""
+    owner.answers = False
+    with pytest.raises(BudgetRequestTimeout) as error:
+        client.put(ACME, Budget(), request_id="lost", timeout_s=0.2)
+    assert error.value.request_id == "lost"
+    owner.answers = True
+    assert client.put(ACME, Budget(), request_id="lost", timeout_s=10).version == 1
+    assert owner.budgets[ACME.key] == (1, Budget())
+
+
 @pytest.mark.parametrize(
     "call",
     [
+        lambda client: client.put(ACME, Budget(), request_id=""),
+        lambda client: client.delete(ACME, request_id="x" * 129),
         lambda client: client.put("acme", Budget()),
         lambda client: client.put(ACME, {"daily_token_limit": 5}),
         lambda client: client.patch(ACME, {"unknown": 5}),

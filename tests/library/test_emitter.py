@@ -452,6 +452,8 @@ def test_numbers_are_consistent_at_every_moment():
     "wrong",
     [
         {"buffer_records_max": 0},
+        {"buffer_records_max": float("nan")},
+        {"pack_records_max": 1.5},
         {"pack_records_max": 0},
         {"pack_bytes_max": MESSAGE_BYTES_MAX + 1},
         {"in_flight_max": 0},

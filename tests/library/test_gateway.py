@@ -395,3 +395,26 @@ def test_on_a_real_broker(topic_prefix):
             topic_prefix.names.decisions, [(s.key.encode(), None, p) for s, p in places]
         )
         eventually(lambda: gateway.check(**CALL).allowed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"on_not_ready": "deny"}, ValueError),
+        ({"stale_after_s": float("nan")}, ValueError),
+        ({"stale_after_s": -1}, ValueError),
+        ({"stale_after_s": "10"}, ValueError),
+        ({"on_notready": "block"}, TypeError),
+    ],
+)
+def test_wrong_settings_are_refused(wrong, error):
+    """A mode that there is not would allow everything."""
+    with pytest.raises(error):
+        BudgetGateway(**wrong)
+
+
+@pytest.mark.parametrize("wrong", ["topics", "stale_after_s", "on_notready"])
+def test_settings_of_a_feed_of_its_own_are_refused_beside_a_feed(wrong):
+    """They would be ignored."""
+    with pytest.raises(TypeError, match=wrong):
+        BudgetGateway(feed=Setup().feed, **{wrong: "block"})

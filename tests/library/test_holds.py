@@ -27,6 +27,7 @@ from outlay import (
 )
 from outlay import holds as holds_module
 from outlay.decision import WATERMARK_KEY, encode, window_usage
+from outlay.feed_state import FeedState
 from outlay.held import SPENDS_PER_SCOPE_MAX
 from outlay.holds import UNKNOWN_OFFSET_S
 from outlay.reading import Message
@@ -423,7 +424,8 @@ def test_many_records_of_a_scope_are_held_as_few_and_never_too_short():
         world.emit(cost_usd="0.001")
         world.deliver()
     held = world.holds.scopes[ORGANIZATION.key]
-    assert len(held.spends) < 10
+    assert len(held.spends) < SPENDS_PER_SCOPE_MAX / 2
+    assert world.holds.held_spends == sum(each.size for each in world.holds.scopes.values())
     assert world.month_nano() == (SPENDS_PER_SCOPE_MAX + 5) * NANO // 1_000
     (partition,) = {number for number, log in enumerate(world.logs) if log}
     prefix = [0, 0]
@@ -433,6 +435,215 @@ def test_many_records_of_a_scope_are_held_as_few_and_never_too_short():
     world.decide(ORGANIZATION.key)
     assert world.month_nano() == (SPENDS_PER_SCOPE_MAX + 5) * NANO // 1_000
     assert held.spends == []
+
+
+def test_a_decision_that_lags_far_behind_contains_what_it_contains():
+    """However many records are under way: held together, they are let go of in time."""
+    world = World()
+    behind, usd = 6 * SPENDS_PER_SCOPE_MAX, Decimal("0.001")
+    partition = usage_partition("acme", "a1", USAGE_PARTITIONS)
+    count = 15 * SPENDS_PER_SCOPE_MAX
+    for offset in range(count):
+        record = UsageRecord.new(**CALL, cost_usd=usd, occurred_at=NOW)
+        world.holds.emitted(record, {}, NOW_S)
+        world.holds.delivered(partition, offset, [record])
+        if offset % 1_000 == 0 and offset > behind:
+            decided = window_usage(Amounts(int((offset - behind + 1) * usd * NANO)), {partition: 0})
+            decided.offsets[partition] = offset - behind
+            windows = dict.fromkeys(window_names(NOW.toordinal()), decided)
+            decision = Decision(ORGANIZATION.key, 1, "ok", Budget(), windows, "r", NOW)
+            world._apply(
+                ORGANIZATION.key.encode(),
+                encode(decision),
+                BUDGET_PARTITIONS[ORGANIZATION.key],
+            )
+            world.gateway.check(**CALL)
+    assert 0 <= world.month_nano() - count * usd * NANO < 100 * usd * NANO
+    assert len(world.holds.scopes[ORGANIZATION.key].spends) <= SPENDS_PER_SCOPE_MAX
+
+
+def test_while_nothing_is_contained_what_is_held_is_bounded(monkeypatch):
+    """In scopes that each have few records, too; and nothing of it is lost."""
+    monkeypatch.setattr(holds_module, "HELD_SPENDS_MAX", 500)
+    world = World()
+    world.decide(ORGANIZATION.key)
+    for number in range(3_000):
+        world.emit(agent_id=f"agent-{number % 50}", cost_usd="0.01")
+        world.deliver()
+    assert world.holds.held_spends == sum(held.size for held in world.holds.scopes.values())
+    assert world.holds.held_spends < 1_000
+    assert world.month_nano() == 30 * NANO
+    agent = Scope("acme", agent_id="agent-7").key
+    world.decide(agent, prefix=[0, 0], budget=Budget())
+    assert world.month_nano(agent) == 60 * NANO // 100
+    world.decide(agent, budget=Budget())
+    assert world.month_nano(agent) == 60 * NANO // 100
+
+
+def test_a_decision_may_be_there_before_it_is_known_where_the_record_is():
+    """The worker was quicker than the broker's answer to us."""
+    world = World()
+    for key in BUDGETS:
+        world.decide(key)
+    world.emit(cost_usd=5)
+    record = world.emitter.undelivered.pop()
+    partition = usage_partition("acme", "a1", USAGE_PARTITIONS)
+    world.logs[partition].append(record)
+    for key in BUDGETS:
+        world.decide(key)
+    world.gateway.check(**CALL)
+    world.emitter.watcher.delivered(partition, 0, [record])
+    assert world.gateway.check(**CALL, estimated_cost_usd=0).remaining_usd == 15  # the team's
+    assert world.month_nano() == 5 * NANO
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_decision_may_contain_it_in_one_of_two_windows(first):
+    """The totals stage hears of many scopes in several messages, each with one window."""
+    world = World()
+    world.decide(ORGANIZATION.key)
+    world.emit(cost_usd=5)
+    world.deliver()
+    names = window_names(NOW.toordinal())
+    (partition,) = (number for number, log in enumerate(world.logs) if log)
+    windows = {names[first]: window_usage(Amounts(5 * NANO, 1), {partition: 0})}
+    decision = Decision(ORGANIZATION.key, 1, "ok", BUDGETS[ORGANIZATION.key], windows, "r", NOW)
+    world._apply(ORGANIZATION.key.encode(), encode(decision), BUDGET_PARTITIONS[ORGANIZATION.key])
+    assert world.gateway.check(**CALL, estimated_cost_usd=0).remaining_usd == 55
+    assert [used.cost_nano for used in world.used(ORGANIZATION.key)] == [5 * NANO] * 2
+    world.decide(ORGANIZATION.key)
+    assert [used.cost_nano for used in world.used(ORGANIZATION.key)] == [5 * NANO] * 2
+    assert world.holds.scopes[ORGANIZATION.key].is_empty
+
+
+def test_days_are_forgotten_while_others_are_held():
+    """Else every check after the first midnight would take the slow way."""
+    world = World()
+    world.decide(ORGANIZATION.key)
+    world.emit()
+    world.deliver()
+    world.clock.now_s += 86_400
+    world.emit()
+    held = world.holds.scopes[ORGANIZATION.key]
+    assert len(held.days) == 2
+    world.decide(ORGANIZATION.key)
+    world.gateway.check(**CALL)
+    assert len(held.days) == len(held.spends) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input_tokens": float("inf")},
+        {"output_tokens": float("nan")},
+        {"executions": 1.5},
+        {"executions": 10**30},
+        {"cost_usd": float("inf")},
+        {"organization_id": 7},
+        {"occurred_at": "today"},
+    ],
+)
+def test_what_is_no_record_leaves_no_trace_in_the_sums(wrong):
+    """Taken away again, an infinity leaves no number."""
+    world = World()
+    world.decide(ORGANIZATION.key)
+    watcher, fields = world.emitter.watcher, CALL | {"cost_usd": 5} | wrong
+    watcher.emitted(None, fields, NOW_S)
+    world.emit(cost_usd=1)
+    assert world.used(ORGANIZATION.key) == (Amounts(NANO, 1),) * 2
+    watcher.invalid(fields.get("id"))
+    assert world.used(ORGANIZATION.key) == (Amounts(NANO, 1),) * 2
+
+
+def test_what_will_not_arrive_is_let_go_of_at_once_however_much_is_held():
+    """Not by going through all of it, for each."""
+    world = World()
+    world.decide(ORGANIZATION.key)
+    for _ in range(300):
+        world.emit(cost_usd="0.01")
+    world.gateway.check(**CALL)
+    seen = []
+    for held in world.holds.scopes.values():
+        held.spends = Counted(held.spends, seen)
+    for record in world.emitter.undelivered[:200]:
+        world.emitter.watcher.failed([record])
+    assert len(seen) < 10
+    assert world.month_nano() == NANO
+    world.decide(ORGANIZATION.key)
+    assert world.month_nano() == NANO
+    assert len(world.holds.scopes[ORGANIZATION.key].spends) == 100
+
+
+class Counted(list):
+    """A list that notes each time that somebody goes through it."""
+
+    def __init__(self, items, seen):
+        super().__init__(items)
+        self.seen = seen
+
+    def __iter__(self):
+        self.seen.append(len(self))
+        return super().__iter__()
+
+
+def test_a_check_that_a_topic_read_anew_overtakes_misses_nothing():
+    """What another thread has let go of is in the new state only."""
+    world = World()
+    for key in BUDGETS:
+        world.decide(key)
+    world.emit(cost_usd=59, agent_id="a3")  # of 60
+    world.deliver()
+    old, follower = world.feed.state, world.feed._follower
+    decisions = old.decisions
+
+    class Overtaken(dict):
+        """The check has the old state, and then another thread sees the new one and sweeps."""
+
+        def get(self, key, default=None):
+            if follower.state is old:
+                follower.state = FeedState(PARTITIONS)
+                follower.state.ready = True
+                for partition in range(PARTITIONS):
+                    world.watermark(partition, {})
+                for each in BUDGETS:
+                    world.decide(each)
+                for _ in range(10):
+                    world.holds._sweep(10)
+            return super().get(key, default)
+
+    old.decisions = Overtaken(decisions)
+    world.holds.scopes.pop(Scope("acme").key)  # as the sweep leaves it
+    world.holds._round.remove(Scope("acme").key)
+    assert world.holds.scopes
+    call = {"organization_id": "acme", "agent_id": "a9"}
+    assert not world.gateway.check(**call, estimated_cost_usd=2).allowed
+
+
+def test_an_explanation_is_of_one_moment():
+    """A decision that comes in meanwhile does not part the answer from its numbers."""
+    world = World()
+    world.decide(ORGANIZATION.key)
+    for _ in range(20):
+        world.emit(cost_usd=1)
+    world.deliver()
+
+    class Moving(dict):
+        """Each look at it finds a newer decision."""
+
+        calls = 0
+        is_deciding = False
+
+        def get(self, key, default=None):
+            if not self.is_deciding:
+                self.calls += 1
+                self.is_deciding = True
+                world.decide(key, budget=Budget(monthly_budget_usd=Decimal(100 + self.calls)))
+                self.is_deciding = False
+            return super().get(key, default)
+
+    world.feed.state.decisions = Moving(world.feed.state.decisions)
+    explanation = world.gateway.explain(organization_id="acme", estimated_cost_usd=1)
+    assert explanation.result.remaining_usd == explanation.scopes[0].limits[0].remaining
 
 
 def test_an_offset_that_the_broker_no_longer_knew_is_held_for_a_while():
@@ -551,6 +762,55 @@ def test_a_gateway_that_is_closed_is_told_nothing_more():
     del gateway
     emitter.close()
     eventually(lambda: holds() is None)
+
+
+def test_a_gateway_that_is_closed_lets_go_of_what_is_not_delivered():
+    """It is not told where that arrives, so it would count beside the decision for ever."""
+    world = World()
+    world.decide(ORGANIZATION.key)
+    world.emit(cost_usd=1)
+    world.deliver()
+    world.emit(cost_usd=2)
+    world.gateway.close()
+    assert world.month_nano() == NANO
+    world.deliver()
+    world.decide(ORGANIZATION.key)
+    assert world.month_nano() == 3 * NANO
+
+
+class BrokenWatcher:
+    """A watcher that fails at everything."""
+
+    def emitted(self, record, fields, at_s, /):
+        raise RuntimeError("emitted")
+
+    delivered = failed = emitted
+
+    def invalid(self, record_id, /):
+        raise RuntimeError("invalid")
+
+    def ended(self):
+        raise RuntimeError("ended")
+
+
+def test_a_watcher_that_fails_loses_no_record():
+    """Neither in the call nor in the background."""
+    topic = FakeTopic(1)
+    emitter = emitter_over(topic)
+    emitter.watch(BrokenWatcher())
+    gateway = gateway_over(emitter)
+    assert emitter.emit(**CALL, cost_usd=1, occurred_at=NOW)
+    assert emitter.emit(**CALL, cost_usd=1, model="")
+    assert own(gateway) == 1 or own(gateway) == 2
+    assert emitter.flush(5)
+    assert own(gateway) == 1
+    topic.delivery_error = ConnectionError("gone")
+    emitter.emit(**CALL, cost_usd=1)
+    assert emitter.flush(5)
+    assert emitter.close()
+    stats = emitter.stats
+    assert (stats.sent, stats.failed, stats.invalid) == (1, 1, 1)
+    gateway.close()
 
 
 def test_watchers_are_bounded():

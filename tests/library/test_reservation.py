@@ -239,6 +239,10 @@ def test_a_wrong_amount_is_refused_and_the_call_goes_on(wrong):
         {"expires_s": 0},
         {"expires_s": float("nan")},
         {"expires_s": float("inf")},
+        {"expires_s": True},
+        {"expires_s": None},
+        {"expires_s": "soon"},
+        {"expires_s": 10**400},
     ],
 )
 def test_wrong_arguments_are_refused(wrong):
@@ -247,6 +251,16 @@ def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(ValueError):
         setup.gateway.reserve(**CALL | wrong)
     assert setup.gateway.stats.reservations == 0
+    assert left(setup) == 5
+
+
+def test_it_may_last_any_number_of_seconds():
+    """A `Decimal`, too."""
+    setup, _ = make()
+    reserve(setup, expires_s=Decimal("2.5"))
+    setup.monotonic.now_s += 2.5
+    assert setup.gateway.stats.reservations == 0
+    assert left(setup) == 5
 
 
 def test_open_reservations_are_bounded(monkeypatch):
@@ -363,6 +377,66 @@ def test_a_guarded_call_without_a_cost_is_reported_as_a_failure():
     with pytest.raises(KeyError):
         ask()
     assert [record.success for record in emitter.undelivered] == [False]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, asyncio.CancelledError, ValueError])
+@pytest.mark.parametrize("tells", [lambda error: error.args[0], lambda error: float("nan")])
+def test_a_cost_that_cannot_be_told_does_not_hide_what_ended_the_call(error, tells, caplog):
+    """A cancellation stays one; the call is reported, and the log says what is wrong."""
+    setup, emitter = make()
+
+    async def ask():
+        raise error
+
+    def call():
+        raise error
+
+    guard = setup.gateway.guard(**CALL, actual=spent, actual_on_error=tells)
+    with pytest.raises(error):
+        guard(call)()
+    with pytest.raises(error):
+        asyncio.run(guard(ask)())
+    assert [(r.cost_usd, r.success) for r in emitter.undelivered] == [("0.00", False)] * 2
+    assert caplog.text.count("actual_on_error failed") == 2
+
+
+class Asked:
+    """What spends may be an object, or a method."""
+
+    async def __call__(self, usd):
+        await asyncio.sleep(0)
+        return usd
+
+    def method(self, usd):
+        return usd
+
+    @classmethod
+    def of_class(cls, usd):
+        return usd
+
+
+def test_objects_partials_and_methods_can_be_guarded():
+    """Those whose call is a coroutine are awaited before they are settled."""
+    setup, emitter = make()
+    guard = setup.gateway.guard(**CALL, actual=spent)
+    assert asyncio.run(guard(Asked())(1)) == 1
+    assert asyncio.run(guard(functools.partial(Asked().__call__, 1))()) == 1
+    assert guard(Asked().method)(1) == 1
+    assert guard(Asked.of_class)(1) == 1
+    assert [record.input_tokens for record in emitter.undelivered] == [5] * 4
+    with pytest.raises(ValueError, match="below @classmethod"):
+        guard(Asked.__dict__["of_class"])
+
+
+def test_a_call_that_has_only_begun_is_refused():
+    """A plain function may return an awaitable or a generator: nothing is known of its cost."""
+    setup, emitter = make()
+    guard = setup.gateway.guard(**CALL, actual=lambda result: 1)
+    for begun in (lambda: Asked()(1), lambda: (each for each in [1])):
+        with pytest.raises(ValueError, match="goes on after it has returned"):
+            guard(begun)()
+    assert [record.success for record in emitter.undelivered] == [False] * 2
+    assert setup.gateway.stats.reservations == 0
 
 
 def test_a_generator_cannot_be_guarded():

@@ -55,6 +55,24 @@ class BudgetsContract:
         assert world.feed.decisions[scope.key].decision.request_id == last
         assert world.feed.wait_outcome(last) == outcomes[-1]
 
+    def test_a_request_id_is_carried_out_once(self, world, org):
+        """Whoever asks again is told what became of the first, also after others asked."""
+        scope, ids = Scope(org), [f"{org}-{number}" for number in range(3)]
+        assert world.budgets.put(scope, DOLLAR, request_id=ids[0]).version == 1
+        assert world.budgets.put(scope, DOLLAR, request_id=ids[0]).version == 1
+        for _ in range(2):
+            with pytest.raises(BudgetRefused, match="has version 1, not 9"):
+                world.budgets.patch(
+                    scope, {"on_stale": "block"}, expected_version=9, request_id=ids[1]
+                )
+        assert world.budgets.patch(scope, {"daily_token_limit": 5}).version == 2
+        assert world.budgets.put(scope, DOLLAR, request_id=ids[0]).budget.daily_token_limit == 5
+        for _ in range(2):
+            world.budgets.delete(scope, request_id=ids[2])
+        assert scope.key not in world.feed.decisions
+        with pytest.raises(ValueError, match="a request id has 1 to 128 characters"):
+            world.budgets.put(scope, DOLLAR, request_id="x" * 129)
+
     def test_a_refusal_says_why_and_changes_nothing(self, world, org):
         """With the version that the budget has."""
         scope = Scope(org)

@@ -49,7 +49,13 @@ def test_listeners_are_told_when_it_has_moved():
 
 @pytest.mark.parametrize(
     "passed",
-    [{"seconds": -1}, {"hours": float("nan")}, {"days": float("inf")}, {"days": 10**9}],
+    [
+        {"seconds": -1},
+        {"hours": float("nan")},
+        {"days": float("inf")},
+        {"days": 10**9},
+        {"hours": "1"},
+    ],
 )
 def test_what_cannot_pass_is_an_error(passed):
     """And moves nothing."""

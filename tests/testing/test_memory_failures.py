@@ -205,3 +205,48 @@ def test_a_feed_does_not_wait_for_what_is_not_there(stream):
         stream.feed.wait_until(lambda: None, timeout_s=3600)
     with pytest.raises(BudgetRequestTimeout):
         stream.feed.wait_outcome("no such request")
+
+
+class BrokenWatcher:
+    """A watcher that fails at everything."""
+
+    def emitted(self, record, fields, at_s, /):
+        raise RuntimeError("emitted")
+
+    delivered = failed = emitted
+
+    def invalid(self, record_id, /):
+        raise RuntimeError("invalid")
+
+    def ended(self):
+        raise RuntimeError("ended")
+
+
+def test_a_watcher_that_fails_loses_no_record():
+    """As with the real emitter."""
+    with InMemoryStream() as stream:
+        stream.emitter.watch(BrokenWatcher())
+        assert stream.emitter.emit(organization_id="acme", agent_id="a", cost_usd=1)
+        assert stream.emitter.emit(organization_id="acme", agent_id="a", cost_usd=-1)
+        stream.deliveries_fail = True
+        assert stream.emitter.emit(organization_id="acme", agent_id="a", cost_usd=1)
+        stats = stream.emitter.stats
+        assert (stats.sent, stats.invalid, stats.failed) == (1, 1, 1)
+    assert len(stream.records) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"usage_partitions": 0},
+        {"decisions_partitions": 1.5},
+        {"buffer_records_max": 1.5},
+        {"buffer_records_max": True},
+        {"stale_after_s": float("nan")},
+        {"on_not_ready": "deny"},
+    ],
+)
+def test_wrong_settings_are_refused(wrong):
+    """When it is made."""
+    with pytest.raises(ValueError):
+        InMemoryStream(**wrong)

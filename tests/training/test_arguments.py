@@ -54,3 +54,12 @@ def test_a_step_that_the_stream_would_reject_is_a_value_error(enforcer, usage):
             with pytest.raises(ValueError, match=r"tokens|metadata"):
                 call(1, **usage)
     assert budget.report.steps == enforcer.current_cost_usd == 0
+
+
+def test_a_training_is_not_ended_by_what_is_no_error(enforcer):
+    """A text would count as an interruption."""
+    budget = TrainingBudget(enforcer)
+    with pytest.raises(ValueError, match="what ended"):
+        budget.end("done")
+    budget.step(1)
+    assert budget.end().ended_by == "completed"
