@@ -17,7 +17,7 @@ from outlay.budget_plan import BudgetsFile
 from outlay.decision import BudgetRequest, Decision, Outcome, Watermark
 from outlay.judging import RECORDS_PER_MESSAGE_MAX
 from outlay.usage import UsageRecord
-from schemas.messages import DeadLetter, PartialsMessage
+from schemas.messages import AuditRecord, DeadLetter, PartialsMessage
 
 FOLDER = Path(__file__).parent / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -45,6 +45,7 @@ _TYPES: dict[str, Any] = {
     "outcome": Outcome,
     "budget-request": BudgetRequest,
     "partials": PartialsMessage,
+    "audit": AuditRecord,
     "dead-letter": DeadLetter,
     "budgets-file": BudgetsFile,
 }
@@ -95,9 +96,8 @@ def _as_written(budget: dict[str, Any]) -> dict[str, Any]:
     """A budget as people write it: amounts may be numbers, and nothing at all is no limit."""
 
     def written(field: dict[str, Any]) -> dict[str, Any]:
-        kinds = field.get(
-            "anyOf", [{name: field[name] for name in field.keys() & {"type", "format"}}]
-        )
+        plain = {name: field[name] for name in ("format", "type") if name in field}
+        kinds = field.get("anyOf", [plain])
         if not any(kind.get("format") == "decimal" for kind in kinds):
             return field
         rest = {name: value for name, value in field.items() if name not in ("type", "format")}

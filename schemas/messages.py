@@ -1,4 +1,4 @@
-"""The messages between the stages, and the dead letters: what an operator finds on their topics.
+"""The messages between the stages, audit records and dead letters: what an operator finds.
 
 The messages that agents, gateways and the API write and read are the library's (`outlay.usage`,
 `outlay.decision`).
@@ -6,9 +6,12 @@ The messages that agents, gateways and the API write and read are the library's 
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Literal
+
 import msgspec
 
-from outlay.budget import Amounts
+from outlay.budget import Amounts, Budget
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):
@@ -42,6 +45,32 @@ class PartialsMessage(msgspec.Struct, frozen=True):
     floor_day: int
     progress: int | None
     entries: Windows
+
+
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to change a budget that the scope's owner has decided: who asked, and what changed.
+
+    There is one for each decided request, also for a refused one, whose `reason` says why. A
+    request that comes again under its id is not decided again. `before` and `after` are the
+    scope's budget before the request and after it, null where it has none; of a refused one they
+    are equal. `version` is the budget's after the request, 0 when there is none. `requested_at` is
+    the time of the request's message. `partition` and `offset` are where that stands on the
+    budgets topic: they identify the record, which a replay may write again.
+    """
+
+    request_id: str
+    scope: str
+    organization_id: str
+    action: Literal["put", "patch", "delete"]
+    accepted: bool
+    reason: str
+    version: int
+    before: Budget | None
+    after: Budget | None
+    requested_by: str
+    requested_at: datetime
+    partition: int
+    offset: int
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,6 +8,7 @@ kept, so that a budget made after it is not taken for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,7 +16,9 @@ from outlay.budget import Budget
 from outlay.budget_request import requested_budget
 from outlay.decision import BudgetRequest, decode_request
 from outlay.scope import Scope
+from schemas.messages import AuditRecord
 from streams import messages
+from streams.audit import audit_record
 from streams.batch import SourceRecord, day_of
 from streams.flush import Message
 from streams.messages import cut_reason
@@ -49,6 +52,19 @@ class BudgetState(msgspec.Struct, frozen=True):
 
 NO_BUDGET = BudgetState()
 
+
+class Decided(NamedTuple):
+    """What a request led to: the answer to publish, and the record of what was decided now.
+
+    There is no answer where the one that was given once is not kept any more, and no record of a
+    request that was decided before, or that is not for the scope's owner to decide.
+    """
+
+    scope: str
+    answer: Answer | None
+    audit: AuditRecord | None = None
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(BudgetState).decode
 
@@ -80,48 +96,47 @@ class Budgets:
         """The highest offset of a request that was decided."""
         return max((state.offset for state in self.states.values()), default=-1)
 
-    def decide(
-        self, value: bytes | None, offset: int, timestamp_ms: int
-    ) -> tuple[str, Answer | None]:
-        """Decide the request at an offset; returns its scope, and the answer to publish.
+    def decide(self, value: bytes | None, offset: int, timestamp_ms: int) -> Decided:
+        """Decide the request at an offset.
 
-        A request that was decided before gets the answer that it got then, None when that one is
-        not kept any more.
+        A request that was decided before gets the answer that it got then.
 
         Raises:
             RequestError: not a budget request for a scope.
         """
         request = _parse(value)
-        home = self._partition_of(request.scope)
+        scope = request.scope
+        home = self._partition_of(scope)
         if home != self.partition:  # a producer with a partitioner of its own
             reason = f"sent to partition {self.partition}, but the scope belongs to {home}"
-            return request.scope, Answer(request.request_id, False, 0, reason)
-        state = self.states.get(request.scope, NO_BUDGET)
-        self._dirty.add(request.scope)
+            return Decided(scope, Answer(request.request_id, False, 0, reason))
+        state = self.states.get(scope, NO_BUDGET)
+        self._dirty.add(scope)
         known = next((a for a in state.recent if a.request_id == request.request_id), None)
         if offset <= state.offset:
-            return request.scope, known
+            return Decided(scope, known)
         if known is not None:
-            self.states[request.scope] = msgspec.structs.replace(state, offset=offset)
-            return request.scope, known
-        try:
-            budget = requested_budget(state.budget, state.version, request)
-        except ValueError as error:
-            version = state.version if state.budget is not None else 0
-            answer = Answer(request.request_id, False, version, cut_reason(str(error)))
-            changes: dict[str, object] = {}
-        else:
-            version = state.version + 1
-            answer = Answer(request.request_id, True, version if budget is not None else 0)
-            changes = {"budget": budget, "version": version, "request_id": request.request_id}
-        self.states[request.scope] = msgspec.structs.replace(
-            state,
+            self.states[scope] = msgspec.structs.replace(state, offset=offset)
+            return Decided(scope, known)
+        after, answer = _carry_out(state, request)
+        self.states[scope] = msgspec.structs.replace(
+            after,
             offset=offset,
             day=day_of(timestamp_ms),
             recent=(*state.recent, answer)[-RECENT_MAX:],
-            **changes,
         )
-        return request.scope, answer
+        record = audit_record(
+            request,
+            accepted=answer.accepted,
+            version=answer.version,
+            reason=answer.reason,
+            before=state.budget,
+            after=after.budget,
+            partition=self.partition,
+            offset=offset,
+            timestamp_ms=timestamp_ms,
+        )
+        return Decided(scope, answer, record)
 
     def forget(self, before_day: int) -> None:
         """Drop what is kept of scopes without a budget since before a day (its ordinal)."""
@@ -136,6 +151,20 @@ class Budgets:
             state = self.states.get(scope)
             yield scope.encode(), None if state is None else _encode(state)
         self._dirty.clear()
+
+
+def _carry_out(state: BudgetState, request: BudgetRequest) -> tuple[BudgetState, Answer]:
+    """The state with the budget that a request leads to, and the answer; the same if refused."""
+    try:
+        budget = requested_budget(state.budget, state.version, request)
+    except ValueError as error:
+        version = state.version if state.budget is not None else 0
+        return state, Answer(request.request_id, False, version, cut_reason(str(error)))
+    version = state.version + 1
+    after = msgspec.structs.replace(
+        state, budget=budget, version=version, request_id=request.request_id
+    )
+    return after, Answer(request.request_id, True, version if budget is not None else 0)
 
 
 def _parse(value: bytes | None) -> BudgetRequest:

@@ -1,7 +1,7 @@
-"""History: every usage record that counts, in ClickHouse. `python -m streams.history` runs it.
+"""History: usage records that count, and the audit, in ClickHouse. `python -m streams.history`.
 
 A process for ClickHouse servers. chDB, which one process can open, is fed by the API's own
-process, where `HistorySink` runs beside the requests.
+process, where `HistorySinks` runs beside the requests.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from prometheus_client import start_http_server
 
 from schemas.settings import Settings
 from streams.clickhouse_errors import HistoryError
-from streams.history_sink import HistorySink
+from streams.history_sinks import HistorySinks
 from streams.logs import configure_logging
 
-__all__ = ["HistorySink", "main", "run"]
+__all__ = ["HistorySinks", "main", "run"]
 
 log = structlog.get_logger("outlay.history")
 
 
 async def run(settings: Settings) -> None:
-    """The sink as a process of its own, until SIGTERM or SIGINT; raises what `run` raises."""
-    sink = HistorySink(settings)
+    """The sinks as a process of their own, until SIGTERM or SIGINT; raises what `run` raises."""
+    sinks = HistorySinks(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, sink.stop)
+        loop.add_signal_handler(number, sinks.stop)
     if settings.metrics_port:
         start_http_server(
-            settings.metrics_port, settings.metrics_host, registry=sink.metrics.registry
+            settings.metrics_port, settings.metrics_host, registry=sinks.metrics.registry
         )
-    log.info("history starts", topic=settings.topics.usage)
-    await sink.run()
+    log.info("history starts", topics=[settings.topics.usage, settings.topics.audit])
+    await sinks.run()
     log.info("history stopped")
 
 

@@ -19,8 +19,8 @@ from aiokafka.errors import KafkaError
 
 from streams.clickhouse_errors import HistoryAway
 from streams.history_metrics import HistoryMetrics
-from streams.history_rows import TABLE, RowBatch
-from streams.history_source import UsageSource
+from streams.history_rows import Rows
+from streams.history_source import Source
 
 PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 15.0
 """The first and the longest pause between two attempts, in seconds."""
@@ -49,9 +49,9 @@ class Pending:
     It is `settled` when nothing is left to do for it: committed, or someone else's.
     """
 
-    def __init__(self, generation: int) -> None:
+    def __init__(self, generation: int, batch: Rows) -> None:
         self.generation = generation
-        self.batch = RowBatch()
+        self.batch = batch
         self.offsets: dict[int, int] = {}
         self.since = time.monotonic()
         self.settled = False
@@ -67,7 +67,7 @@ class Delivery:
     def __init__(
         self,
         store: Store,
-        source: UsageSource,
+        source: Source,
         metrics: HistoryMetrics,
         stopping: asyncio.Event,
     ) -> None:
@@ -144,7 +144,7 @@ class Delivery:
         # Not in the loop, which may have an API to serve.
         columns = await asyncio.to_thread(pending.batch.columns, time.time_ns() // 1_000_000)
         started = time.monotonic()
-        await self._store.insert(TABLE, columns)
+        await self._store.insert(pending.batch.table, columns)
         self._metrics.insert_seconds.observe(time.monotonic() - started)
 
     async def _commit(self, pending: Pending) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from outlay.judging import decode_usage
 from outlay.plain import decode_plain
@@ -33,12 +33,36 @@ _WORD = "LowCardinality(String)"
 
 
 class Message(NamedTuple):
-    """A usage message and its coordinates; the timestamp is Kafka's, in milliseconds."""
+    """A message and its coordinates; the timestamp is Kafka's, in milliseconds."""
 
     partition: int
     offset: int
     timestamp_ms: int
     value: bytes | None
+
+
+Columns = list[tuple[str, str, Sequence[Any]]]
+"""What is inserted: name, type and values of each column."""
+
+
+class Rows(Protocol):
+    """Messages of one topic that wait to be inserted together: of usage, or of the audit."""
+
+    table: ClassVar[str]
+    """Where they go."""
+    rejected: int
+    """How many records, or whole messages, do not count."""
+
+    def __len__(self) -> int: ...
+    @property
+    def late(self) -> int:
+        """How many rows are of records that came too late for their totals."""
+
+    def add(self, message: Message) -> None:
+        """Take up what counts of a message. Never raises on what the message holds."""
+
+    def columns(self, ingested_at_ms: int) -> Columns:
+        """The columns to insert."""
 
 
 class RowBatch:
@@ -54,6 +78,8 @@ class RowBatch:
         "_costs", "_indexes", "_lates", "_offsets", "_partitions", "_records", "_timestamps",
         "rejected",
     )  # fmt: skip
+
+    table: ClassVar[str] = TABLE
 
     def __init__(self) -> None:
         self._records: list[UsageRecord] = []
@@ -97,7 +123,7 @@ class RowBatch:
         self.rejected += len(rejections)
         return [usage.record for usage in usages], [usage.cost_nano for usage in usages]
 
-    def columns(self, ingested_at_ms: int) -> list[tuple[str, str, Sequence[Any]]]:
+    def columns(self, ingested_at_ms: int) -> Columns:
         """The columns to insert: name, type and values. Times are integers, in the type's unit."""
         records = self._records
         return [
@@ -128,7 +154,7 @@ class RowBatch:
         ]
 
 
-def add_until_full(batch: RowBatch, messages: Sequence[Message], rows_max: int) -> int:
+def add_until_full(batch: Rows, messages: Sequence[Message], rows_max: int) -> int:
     """Take up messages until the batch holds `rows_max` rows; how many messages were taken."""
     for taken, message in enumerate(messages):
         if len(batch) >= rows_max:

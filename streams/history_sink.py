@@ -1,4 +1,4 @@
-"""The history's sink: reads usage messages, inserts rows about once a second, then commits.
+"""A sink of the history: reads a topic, inserts rows about once a second, then commits.
 
 One batch is read and decoded while the one before is inserted, so that ClickHouse has one core and
 Python another.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -24,8 +24,8 @@ from streams.clickhouse import ClickHouse
 from streams.clickhouse_errors import HistoryAway
 from streams.history_delivery import Delivery, Pending, State, Store
 from streams.history_metrics import HistoryMetrics
-from streams.history_rows import Message, add_until_full
-from streams.history_source import UsageSource
+from streams.history_rows import Message, RowBatch, Rows, add_until_full
+from streams.history_source import Source, UsageSource
 
 STOP_FLUSH_TIMEOUT_S = 10.0
 """How long the last insert and commit may take at a stop; then they are left to the next start."""
@@ -40,7 +40,9 @@ log = structlog.get_logger("outlay.history")
 
 
 class HistorySink:
-    """The sink of one process. `run` it as a task, `stop` it from any callback of the loop.
+    """The sink of a topic in one process; of the usage topic, unless it is told another.
+
+    `run` it as a task, `stop` it from any callback of the loop.
 
     `state` is `waiting` while ClickHouse or the broker is away; `problem` then says what it said.
     """
@@ -50,7 +52,8 @@ class HistorySink:
         settings: Settings,
         *,
         store: Store | None = None,
-        source: UsageSource | None = None,
+        source: Source | None = None,
+        new_batch: Callable[[], Rows] = RowBatch,
         metrics: HistoryMetrics | None = None,
     ) -> None:
         self.metrics = HistoryMetrics() if metrics is None else metrics
@@ -59,7 +62,8 @@ class HistorySink:
         self._source = UsageSource(settings) if source is None else source
         self._stopping = asyncio.Event()
         self._stopped = False
-        self._pending = Pending(0)
+        self._new_batch = new_batch
+        self._pending = Pending(0, new_batch())
         self._delivery = Delivery(self._store, self._source, self.metrics, self._stopping)
         # Decoding takes longer than anything else here, and the loop may have an API to serve.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="history-decode")
@@ -133,7 +137,7 @@ class HistorySink:
         while messages and generation == self._source.generation:
             if not self._delivery.is_ours(self._pending):
                 self._delivery.discard(self._pending)
-                self._pending = Pending(self._source.generation)
+                self._pending = self._new_pending()
             pending = self._pending
             taken = await asyncio.get_running_loop().run_in_executor(
                 self._decoder, add_until_full, pending.batch, messages, rows_max
@@ -149,7 +153,10 @@ class HistorySink:
     async def _flush(self) -> None:
         """Let what is pending leave, and begin anew; a stop leaves it for the last flush."""
         if await self._delivery.send(self._pending):
-            self._pending = Pending(self._source.generation)
+            self._pending = self._new_pending()
+
+    def _new_pending(self) -> Pending:
+        return Pending(self._source.generation, self._new_batch())
 
     async def _last_flush(self) -> None:
         """One attempt, within a bound: what is not committed is read again at the next start."""

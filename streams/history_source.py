@@ -1,4 +1,4 @@
-"""Where the history reads: the usage topic, in a consumer group of its own."""
+"""Where the history reads: the usage and the audit topic, each in a consumer group of its own."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ _POLL_INTERVAL_MS_MAX = 24 * 3_600_000
 log = structlog.get_logger("outlay.history")
 
 
-class UsageSource(ConsumerRebalanceListener):
-    """The consumer. `generation` rises whenever partitions are taken away.
+class Source(ConsumerRebalanceListener):
+    """The consumer of a topic. `generation` rises whenever partitions are taken away.
 
     What was read under an older generation and is not committed belongs to someone else now, who
     reads it again: it must be dropped, and above all not committed past.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, topic: str, group_id: str) -> None:
         self.generation = 0
         self._settings = settings
-        self._topic = settings.topics.usage
+        self._topic = topic
+        self._group_id = group_id
         self._consumer: AIOKafkaConsumer | None = None
 
     async def open(self) -> None:
@@ -57,7 +58,7 @@ class UsageSource(ConsumerRebalanceListener):
         await self._find_topic(servers)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=servers,
-            group_id=f"{self._settings.app_id}-history",
+            group_id=self._group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
@@ -149,4 +150,19 @@ class UsageSource(ConsumerRebalanceListener):
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Called by aiokafka."""
-        log.info("partitions assigned", partitions=sorted(part.partition for part in assigned))
+        partitions = sorted(part.partition for part in assigned)
+        log.info("partitions assigned", topic=self._topic, partitions=partitions)
+
+
+class UsageSource(Source):
+    """The usage topic."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, settings.topics.usage, f"{settings.app_id}-history")
+
+
+class AuditSource(Source):
+    """The audit topic; in a group of its own, so that neither waits for the other's rebalance."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, settings.topics.audit, f"{settings.app_id}-history-audit")

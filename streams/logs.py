@@ -6,6 +6,17 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict
+
+from outlay.apikey import without_keys
+
+
+def _without_keys(logger: object, method: str, event: EventDict) -> EventDict:
+    """A processor: whatever a client puts into a path or an id, no API key is written."""
+    return {
+        name: without_keys(value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 def configure_logging(level: str) -> None:
@@ -18,6 +29,7 @@ def configure_logging(level: str) -> None:
     )
     structlog.configure(
         processors=[
+            _without_keys,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),

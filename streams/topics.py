@@ -20,6 +20,10 @@ ADMIN_TIMEOUT_MS = 30_000
 READY_TIMEOUT_S = 30.0
 """How long topics may take to have leaders after they were made."""
 
+AUDIT_RETENTION_DAYS = 400
+"""How long the audit topic keeps who changed which budget: a year, and time to read it. What
+ClickHouse has read stays there."""
+
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _KEPT = {"retention.ms": "-1"}
@@ -63,6 +67,12 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(names.partials, totals, _KEPT),
         TopicSpec(names.budgets, totals, _KEPT),
         TopicSpec(names.decisions, totals, _DECISIONS),
+        # Never compacted, whatever the broker's default is: each change of a scope is to be kept.
+        TopicSpec(
+            names.audit,
+            totals,
+            {"cleanup.policy": "delete", "retention.ms": str(AUDIT_RETENTION_DAYS * _DAY_MS)},
+        ),
         TopicSpec(names.rejected, 1, {"retention.ms": str(30 * _DAY_MS)}),
         TopicSpec(changelogs.partials, usage, _COMPACTED),
         TopicSpec(changelogs.totals, totals, _COMPACTED),

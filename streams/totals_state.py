@@ -12,8 +12,9 @@ import msgspec
 
 from outlay.topics import TopicNames
 from outlay.window import DAY_RETENTION_DAYS
-from schemas.messages import DeadLetter
+from schemas.messages import AuditRecord, DeadLetter
 from streams import messages
+from streams.audit import audit_message
 from streams.batch import Batch, SourceRecord, unseen
 from streams.budgets import Budgets, RequestError
 from streams.counts import Count
@@ -26,6 +27,9 @@ DIRTY_MAX = 500_000
 
 REJECTED_MAX = 10_000
 """How many dead letters may wait for a flush before the stage stops reading."""
+
+AUDITS_MAX = 10_000
+"""How many audit records may wait for a flush before the stage stops reading."""
 
 
 class TotalsState:
@@ -62,6 +66,7 @@ class TotalsState:
         self._committed: dict[str, int] = {}
         self._hold: dict[str, int] = {}
         self._rejected: list[DeadLetter] = []
+        self._audits: list[AuditRecord] = []
 
     # -- recovery
 
@@ -117,13 +122,15 @@ class TotalsState:
 
     def _request(self, record: SourceRecord) -> None:
         try:
-            scope, answer = self.budgets.decide(record.value, record.offset, record.timestamp)
+            decided = self.budgets.decide(record.value, record.offset, record.timestamp)
         except RequestError as error:
             self._reject(self._topics.budgets, record, str(error))
             return
-        self.decisions.moved({scope})
-        if answer is not None:
-            self.decisions.answered(scope, answer)
+        self.decisions.moved({decided.scope})
+        if decided.answer is not None:
+            self.decisions.answered(decided.scope, decided.answer)
+        if decided.audit is not None:
+            self._audits.append(decided.audit)
 
     def _reject(self, topic: str, record: SourceRecord, reason: str) -> None:
         self._counts["rejected"] += 1
@@ -143,7 +150,11 @@ class TotalsState:
     @property
     def is_full(self) -> bool:
         """Whether so much waits for a flush that reading should pause."""
-        return self.totals.dirty_count >= DIRTY_MAX or len(self._rejected) >= REJECTED_MAX
+        return (
+            self.totals.dirty_count >= DIRTY_MAX
+            or len(self._rejected) >= REJECTED_MAX
+            or len(self._audits) >= AUDITS_MAX
+        )
 
     def take_counts(self) -> Mapping[Count, int]:
         """What was seen since the last time; a replay counts again."""
@@ -158,6 +169,7 @@ class TotalsState:
         for its refresh, or everything for the end of the take-over, nothing is.
         """
         outputs = [] if self.holds else self._publications(now_ms)
+        outputs += self._audit()
         changelog = list(self._changes())
         letters = [
             messages.dead_letter_message(self._topics.rejected, letter) for letter in self._rejected
@@ -177,6 +189,16 @@ class TotalsState:
     def _publications(self, now_ms: int) -> list[Outgoing]:
         published = list(self.decisions.publish(now_ms))
         return [Outgoing(self._topics.decisions, self.partition, published)] if published else []
+
+    def _audit(self) -> list[Outgoing]:
+        """The records of what was decided since the last flush, also after a take-over.
+
+        They step back behind nothing, and the changelog of this flush says that their requests
+        were decided: no replay would publish them later.
+        """
+        records = [audit_message(record) for record in self._audits]
+        self._audits.clear()
+        return [Outgoing(self._topics.audit, self.partition, records)] if records else []
 
     def _changes(self) -> Iterable[Outgoing]:
         if self.totals.floor_rose:

@@ -32,6 +32,7 @@ _TOPIC_CONFIGS = {
     "partials": {},
     "budgets": {},
     "decisions": {"cleanup.policy": "compact"},
+    "audit": {"cleanup.policy": "delete"},
     "rejected": {},
 }
 

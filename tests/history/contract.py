@@ -3,14 +3,25 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import msgspec
+
 from outlay.budget import Amounts
 from outlay.money import COST_NANO_MAX, to_decimal
 from outlay.scope import Scope
 from outlay.window import Window
 from streams.clickhouse import ClickHouse
+from streams.clickhouse_audit import AuditLog, AuditRow
 from streams.clickhouse_queries import ScopeUsage, SpendReport
 from streams.history_rows import TABLE, Message
-from tests.history.records import NOW, columns_of, message, usage
+from tests.history.records import (
+    NOW,
+    audit_batch,
+    audit_record,
+    audit_told,
+    columns_of,
+    message,
+    usage,
+)
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -26,6 +37,8 @@ async def holds_the_contract(clickhouse: ClickHouse) -> None:
     await _keeps_different_records_apart(clickhouse)
     await _adds_up_exactly(clickhouse)
     await _answers_reports(clickhouse)
+    await _tells_of_each_request_once(clickhouse)
+    await _pages_through_the_audit(clickhouse)
 
 
 async def _shows_replays_once(clickhouse: ClickHouse) -> None:
@@ -123,3 +136,65 @@ async def _answers_reports(clickhouse: ClickHouse) -> None:
         assert used.cost_nano == cost_nano, scope
     day = (await clickhouse.ask(ScopeUsage(Scope("r"), Window("2026-11-21"))))[0]
     assert day == Amounts(2 * dollar, 2, 3, 0)
+
+
+async def insert_audit(clickhouse: ClickHouse, *messages: Message) -> None:
+    """Insert messages of the audit topic as one batch."""
+    batch = audit_batch(*messages)
+    await clickhouse.insert(batch.table, batch.columns(ingested_at_ms=0))
+
+
+async def _tells_of_each_request_once(clickhouse: ClickHouse) -> None:
+    made = audit_record(organization_id="once", offset=4)
+    refused = audit_record(
+        organization_id="once", offset=5, accepted=False, reason="it's \\ no", before=made.after
+    )
+    batch = [audit_told(made, offset=10), audit_told(refused, offset=11)]
+    await insert_audit(clickhouse, *batch)
+    await insert_audit(clickhouse, *batch)  # the sink again
+    again = msgspec.structs.replace(made, version=2)
+    await insert_audit(clickhouse, audit_told(again, offset=12))  # the stream again: it counts
+    await insert_audit(clickhouse, batch[0])
+    rows = await clickhouse.ask(AuditLog(10, "once"))
+    assert [(row.place.offset, row.version, row.accepted, row.reason) for row in rows] == [
+        (5, 1, False, "it's \\ no"),
+        (4, 2, True, ""),
+    ]
+    assert (rows[1].before, rows[1].after) == (None, '{"monthly_budget_usd":"5.00"}')
+    assert rows[0].before == rows[0].after == rows[1].after
+    assert (rows[1].scope, rows[1].request_id) == ("organization:once", "r4")
+    assert (rows[1].requested_by, rows[1].action, rows[1].requested_at) == ("ann", "patch", NOW)
+
+
+async def _pages_through_the_audit(clickhouse: ClickHouse) -> None:
+    second = timedelta(seconds=1)
+    places = [(at, p, o) for at in range(3) for p in range(2) for o in (9, 10)]
+    records = [
+        audit_record(
+            organization_id="pages",
+            scope=f"organization:pages/agent:a{p}",
+            requested_at=NOW + at * second,
+            partition=p,
+            offset=o + 2 * at,
+        )
+        for at, p, o in places
+    ]
+    await insert_audit(clickhouse, *(audit_told(r, offset=n) for n, r in enumerate(records)))
+    await insert_audit(clickhouse, audit_told(audit_record(organization_id="pages2")))
+    want = [(r.requested_at, r.partition, r.offset) for r in reversed(records)]
+
+    def told(rows: list[AuditRow]) -> list[tuple[datetime, int, int]]:
+        return [(row.requested_at, row.place.partition, row.place.offset) for row in rows]
+
+    found: list[AuditRow] = []
+    for _ in range(4):  # the last one finds nothing
+        behind = found[-1].place if found else None
+        found += await clickhouse.ask(AuditLog(5, "pages", behind=behind))
+    assert told(found) == want
+    one = AuditLog(100, "pages", "organization:pages/agent:a1", NOW + second, NOW + 2 * second)
+    assert told(await clickhouse.ask(one)) == [w for w in want if w[:2] == (NOW + second, 1)]
+    everything = await clickhouse.ask(AuditLog(100))
+    assert {row.organization_id for row in everything} == {"once", "pages", "pages2"}
+    assert await clickhouse.ask(AuditLog(100, "it's \\ nobody")) == []
+    ends = [datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)]
+    assert len(await clickhouse.ask(AuditLog(100, "pages", start=ends[0], end=ends[1]))) == 12

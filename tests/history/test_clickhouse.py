@@ -11,6 +11,7 @@ import pytest
 
 from schemas.settings import Settings
 from streams.clickhouse import ClickHouse
+from streams.clickhouse_audit import AuditLog
 from streams.clickhouse_errors import HistoryAway, HistoryRefused, sorted_error
 from streams.clickhouse_queries import SpendReport
 from tests.history import contract
@@ -28,7 +29,11 @@ def test_it_holds_after_merges_and_a_restart(with_clickhouse):
     async def merge(clickhouse):
         await contract.holds_the_contract(clickhouse)
         before = await clickhouse.total()
-        await clickhouse.run(lambda client: client.command("OPTIMIZE TABLE usage_rows FINAL"))
+        audit = await clickhouse.ask(AuditLog(100))
+        for table in ("usage_rows", "audit_rows"):
+            optimize = f"OPTIMIZE TABLE {table} FINAL"
+            await clickhouse.run(lambda client, say=optimize: client.command(say))
+        assert await clickhouse.ask(AuditLog(100)) == audit
         return before, await clickhouse.total()
 
     async def total(clickhouse):

@@ -1,9 +1,11 @@
 """Numbered migrations: once each, in order, and never changed."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from streams.clickhouse import ClickHouse
 from streams.clickhouse_errors import HistoryRefused
 from streams.clickhouse_migrations import Migration, MigrationChanged, load_migrations, migrate
 
@@ -17,9 +19,10 @@ def test_a_second_run_applies_nothing(with_clickhouse):
         rows = await clickhouse.run(lambda client: client.query("SHOW TABLES").result_rows)
         return again, {name for (name,) in rows}
 
-    assert with_clickhouse(tables) == ([], {"schema_migrations", "usage", "usage_rows"})
-    assert with_clickhouse(tables) == ([], {"schema_migrations", "usage", "usage_rows"})
-    assert names[0] == "0001_usage.sql"
+    made = {"schema_migrations", "usage", "usage_rows", "audit", "audit_rows"}
+    assert with_clickhouse(tables) == ([], made)
+    assert with_clickhouse(tables) == ([], made)
+    assert names == ["0001_usage.sql", "0002_audit.sql"]
 
 
 def test_a_changed_file_is_refused_and_nothing_else_applied(with_clickhouse):
@@ -54,7 +57,21 @@ def test_a_crash_between_statement_and_note_is_made_good(with_clickhouse):
         await clickhouse.run(lambda client: client.command(forget))
         return await clickhouse.migrate(), await clickhouse.migrate()
 
-    assert with_clickhouse(work) == (["0001_usage.sql"], [])
+    assert with_clickhouse(work) == (["0001_usage.sql", "0002_audit.sql"], [])
+
+
+def test_two_connections_may_migrate_at_the_same_time(settings):
+    """The sinks of usage and audit start together, in one process or in several."""
+
+    async def work():
+        both = [ClickHouse(settings), ClickHouse(settings)]
+        await asyncio.gather(*(clickhouse.migrate() for clickhouse in both))
+        again = await both[0].migrate()
+        for clickhouse in both:
+            await clickhouse.close()
+        return again
+
+    assert asyncio.run(work()) == []
 
 
 def test_comments_and_space_do_not_change_a_migration():

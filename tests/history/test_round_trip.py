@@ -16,7 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from outlay.usage import encode_usage
 from schemas.settings import Settings
 from streams.clickhouse import ClickHouse
-from tests.history.records import usage
+from streams.clickhouse_audit import AuditLog
+from tests.history.records import audit_record, audit_told, usage
 
 RECORDS = 400
 
@@ -51,11 +52,11 @@ def history(environment):
         process.wait()
 
 
-def _rows(environment) -> float:
+def _rows(environment, of="history") -> float:
     url = f"http://127.0.0.1:{environment['OUTLAY_METRICS_PORT']}/metrics"
     with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
         for line in answer.read().decode().splitlines():
-            if line.startswith("outlay_history_rows_total "):
+            if line.startswith(f"outlay_{of}_rows_total "):
                 return float(line.split()[1])
     return 0
 
@@ -72,11 +73,11 @@ def _wait_for_metrics(process, environment):
         time.sleep(0.05)
 
 
-def _wait_for_rows(process, environment, count):
+def _wait_for_rows(process, environment, count, of="history"):
     deadline = time.monotonic() + 40
-    while _rows(environment) < count:
+    while _rows(environment, of) < count:
         assert process.poll() is None, "the process has ended"
-        assert time.monotonic() < deadline, f"{_rows(environment)} rows after 40 s"
+        assert time.monotonic() < deadline, f"{_rows(environment, of)} rows after 40 s"
         time.sleep(0.05)
 
 
@@ -136,3 +137,33 @@ def test_a_permanent_error_exits_non_zero(process_environment):
             assert process.wait(30) == code
     with history(process_environment | {"OUTLAY_HISTORY_BATCH_ROWS_MAX": "0"}) as process:
         assert process.wait(30) == 2
+
+
+def test_every_decided_request_once_after_a_kill_and_a_resend(
+    topic_prefix, process_environment, tmp_path
+):
+    """The audit, as usage: also where the stream publishes a record again."""
+    records = [audit_record(partition=n % 2, offset=n // 2) for n in range(RECORDS)]
+    messages = [(b"organization:acme", audit_told(r).value, r.partition) for r in records]
+    topic_prefix.create(usage=2, audit=2)
+    topic = topic_prefix.names.audit
+    topic_prefix.send(topic, messages)
+    with history(process_environment) as process:
+        _wait_for_rows(process, process_environment, 1, of="audit")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    topic_prefix.send(topic, [*messages, (None, b"{bad", 0)])
+    with history(process_environment) as process:
+        _wait_for_rows(process, process_environment, RECORDS, of="audit")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+    async def entries():
+        clickhouse = ClickHouse(Settings(data_dir=tmp_path, clickhouse_dsn=""))
+        try:
+            return await clickhouse.ask(AuditLog(10 * RECORDS, "acme"))
+        finally:
+            await clickhouse.close()
+
+    found = [(row.place.partition, row.place.offset) for row in asyncio.run(entries())]
+    assert found == sorted(((r.partition, r.offset) for r in records), reverse=True)

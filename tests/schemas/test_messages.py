@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from outlay import decision
-from outlay.budget import Amounts, Budget
+from outlay.budget import LIMIT_FIELDS, Amounts, Budget
 from outlay.budget_plan import read_budgets
 from outlay.judging import decode_usage
 from outlay.topics import TopicNames
@@ -18,7 +18,9 @@ from outlay.usage import UsageRecord, encode_usage
 from schemas import generate
 from schemas.messages import DeadLetter
 from streams import messages
+from streams.audit import audit_message, decode_audit
 from streams.batch import Batch
+from streams.budgets import Budgets
 from streams.partials import Partials
 
 EXAMPLES = Path(generate.__file__).parent / "examples"
@@ -47,6 +49,7 @@ READERS = {
     "watermark": lambda content: decision.encode(decision.decode_watermark(content)),
     "outcome": lambda content: decision.encode(decision.decode_outcome(content)),
     "partials": lambda content: messages.encode(messages.decode_partials(content)),
+    "audit": lambda content: messages.encode(decode_audit(content)),
     "dead-letter": lambda content: messages.encode(msgspec.json.decode(content, type=DeadLetter)),
     "budget-request": lambda content: decision.encode(decision.decode_request(content)),
     "budgets-file": lambda content: decision.encode(read_budgets(json.loads(content))),
@@ -162,6 +165,22 @@ def test_what_the_stages_write_is_valid():
     for outgoing in written:
         for _, value in outgoing.messages:
             _valid(told[outgoing.topic], value)
+
+
+def test_what_the_audit_says_is_valid():
+    """Of a budget that is made, of one that is taken away, and of a refusal."""
+    budgets = Budgets(0, lambda scope: 0)
+    most = dict.fromkeys(LIMIT_FIELDS, 1) | {"on_stale": "block", "enforcement_mode": "soft"}
+    for offset, asked in enumerate(
+        [
+            {"action": "put", "changes": most, "requested_by": "ann"},
+            {"action": "patch", "changes": {"no_such": 1}},
+            {"action": "delete"},
+        ]
+    ):
+        request = decision.BudgetRequest(request_id=f"r{offset}", scope=SCOPE, **asked)
+        record = budgets.decide(decision.encode(request), offset, NOW_MS).audit
+        _valid("audit", audit_message(record)[1])
 
 
 class _Sent:

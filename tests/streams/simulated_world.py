@@ -30,8 +30,9 @@ from outlay.decision import (
 )
 from outlay.topics import TopicNames, partition_of
 from outlay.usage import UsageRecord, encode_usage
-from schemas.messages import Entry
+from schemas.messages import AuditRecord, Entry
 from streams import messages
+from streams.audit import decode_audit
 from streams.batch import Batch
 from streams.flush import Flush
 from streams.owned import Stage, State
@@ -158,6 +159,7 @@ class World:
         self._prefix: dict[tuple[int, Key], list[tuple[int, int, int]]] = defaultdict(list)
         self._held: dict[tuple[int, str], Decision] = {}
         self._outcomes: dict[str, Outcome] = {}
+        self._audited: dict[TopicPartition, AuditRecord] = {}
         self._serial = 0
         self._jumped = False
         self.rebalance(random.Random(0))
@@ -332,6 +334,14 @@ class World:
                     self._check_sum(message.partition, (scope, window), entry)
         elif topic == TOPICS.decisions and record.key is not None:
             self._observe_decision(partition, record.key, record.value)
+        elif topic == TOPICS.audit:
+            self._observe_audit(partition, decode_audit(record.value or b""))
+
+    def _observe_audit(self, q: int, record: AuditRecord) -> None:
+        """What is told again of a request is the same."""
+        first = self._audited.setdefault((q, record.offset), record)
+        if record.partition != q or (record != first and not self._jumped):
+            self.violate(f"audit of {q}@{record.offset}: {first}, and then {record}")
 
     def _check_sum(self, p: int, key: Key, entry: Entry) -> None:
         want = self.truth(p, key, entry.offset)
@@ -447,11 +457,12 @@ class World:
         """The requests in the order of their log, each once, decide the budgets."""
         q, seen = state.partition, set()
         budgets: dict[str, tuple[Decimal | None, int, bool]] = {}
-        for request in self.requests[q]:
+        for offset, request in enumerate(self.requests[q]):
             if request.request_id in seen:
+                assert (q, offset) not in self._audited, "a repeated request was audited"
                 continue
             seen.add(request.request_id)
-            limit, version, exists = budgets.get(request.scope, (None, 0, False))
+            limit, version, exists = before = budgets.get(request.scope, (None, 0, False))
             wrong = request.expected_version not in (None, version if exists else 0)
             delete = request.action == "delete"
             if (
@@ -459,9 +470,11 @@ class World:
                 or (delete and not exists)
                 or (not delete and request.changes["monthly_budget_usd"] == "-1")
             ):
+                self._check_audit((q, offset), request, False, before, before)
                 continue
             limit = None if delete else Decimal(request.changes["monthly_budget_usd"])
             budgets[request.scope] = (limit, version + 1, not delete)
+            self._check_audit((q, offset), request, True, before, budgets[request.scope])
         for scope, (limit, version, exists) in budgets.items():
             kept = state.budgets.states[scope]
             assert (kept.version, kept.budget is not None) == (version, exists), scope
@@ -471,6 +484,24 @@ class World:
                 assert kept.budget.monthly_budget_usd == limit == held.budget.monthly_budget_usd
                 self._check_held(state, held)
         assert seen <= set(self._outcomes), "a request was not answered"
+
+    def _check_audit(
+        self,
+        at: TopicPartition,
+        request: BudgetRequest,
+        accepted: bool,
+        before: tuple[Decimal | None, int, bool],
+        after: tuple[Decimal | None, int, bool],
+    ) -> None:
+        """The request at an offset was told of, with what it changed."""
+        record = self._audited.get(at)
+        assert record is not None, f"no audit of {at}: {request}"
+        assert (record.request_id, record.scope) == (request.request_id, request.scope), at
+        assert (record.accepted, bool(record.reason)) == (accepted, not accepted), at
+        assert record.version == (after[1] if after[2] else 0), at
+        for told, (limit, _, exists) in ((record.before, before), (record.after, after)):
+            assert (told is not None) == exists, (at, record)
+            assert told is None or told.monthly_budget_usd == limit, (at, record)
 
     def _check_held(self, state: TotalsState, held: Decision) -> None:
         """The decision that a reader holds shows the totals of its windows."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from outlay.budget import Budget
 from outlay.decision import BudgetRequest, encode
+from streams.audit import REQUESTED_AT_MAX, audit_message, decode_audit
 from streams.batch import day_start_ms
 from streams.budgets import Budgets, RequestError
 from tests.streams.flat import as_records
@@ -27,8 +29,11 @@ def request(request_id: str = "r1", **fields: Any) -> bytes:
 
 
 def decide(book: Budgets, value: bytes, offset: int) -> Any:
-    _, answer = book.decide(value, offset, day_start_ms(TODAY))
-    return answer
+    return book.decide(value, offset, day_start_ms(TODAY)).answer
+
+
+def audited(book: Budgets, value: bytes, offset: int) -> Any:
+    return book.decide(value, offset, day_start_ms(TODAY)).audit
 
 
 def test_a_patch_keeps_what_it_does_not_name_and_a_put_does_not() -> None:
@@ -118,6 +123,7 @@ def test_a_request_in_the_wrong_partition_is_refused() -> None:
     assert not answer.accepted
     assert "belongs to 0" in answer.reason
     assert not book.states
+    assert audited(book, request(), 1) is None  # nothing was decided
 
 
 @pytest.mark.parametrize(
@@ -137,3 +143,51 @@ def test_a_replay_of_an_old_request_is_not_decided_anew() -> None:
         decide(book, request(f"r{offset}"), offset)
     assert decide(book, request("r2"), 2) is None
     assert book.states[SCOPE].version == 30
+
+
+def test_what_is_decided_is_told_with_who_asked_and_what_changed() -> None:
+    """Each request once: a change, a refusal, a deletion; where the request stood and when."""
+    book = budgets()
+    first = audited(book, request("r1", requested_by="ann"), 3)
+    assert (first.request_id, first.scope, first.organization_id) == ("r1", SCOPE, "acme")
+    assert (first.action, first.accepted, first.version) == ("patch", True, 1)
+    assert (first.before, first.after) == (None, Budget(monthly_budget_usd=Decimal(5)))
+    assert (first.requested_by, first.partition, first.offset) == ("ann", 0, 3)
+    assert first.requested_at == datetime(2026, 3, 1, tzinfo=UTC)
+    refused = audited(book, request("r2", expected_version=7), 4)
+    assert (refused.accepted, refused.version) == (False, 1)
+    assert refused.reason == "the budget has version 1, not 7"
+    assert refused.before == refused.after == first.after
+    deleted = audited(book, request("r3", action="delete"), 5)
+    assert (deleted.accepted, deleted.version, deleted.reason) == (True, 0, "")
+    assert (deleted.before, deleted.after) == (first.after, None)
+
+
+def test_a_request_that_comes_again_is_not_told_again() -> None:
+    """Neither as a replay nor sent anew, accepted or refused."""
+    book = budgets()
+    for request_id, fields in (("r1", {}), ("r2", {"expected_version": 9})):
+        at = len(request_id) + 2 * book.reaches + 2
+        assert audited(book, request(request_id, **fields), at) is not None
+        assert audited(book, request(request_id, **fields), at) is None
+        assert audited(book, request(request_id, **fields), at + 1) is None
+
+
+def test_a_new_owner_tells_the_same_of_what_it_decides_again() -> None:
+    """Its predecessor has published the record, and not the changelog behind it."""
+    book, copy = budgets(), budgets()
+    audited(book, request("r1"), 0)
+    copy.load(as_records(book.take_changes()))
+    again = request("r2", changes={"monthly_budget_usd": 0.1}, expected_version=1)
+    assert audit_message(audited(copy, again, 1)) == audit_message(audited(book, again, 1))
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "at"), [(-1, datetime(1970, 1, 1, tzinfo=UTC)), (2**62, REQUESTED_AT_MAX)]
+)
+def test_a_message_without_a_sensible_time_is_told_of(timestamp_ms: int, at: datetime) -> None:
+    """A producer's nonsense must not stop the worker."""
+    record = budgets().decide(request(), 0, timestamp_ms).audit
+    assert record is not None
+    assert record.requested_at == at
+    assert decode_audit(audit_message(record)[1] or b"") == record

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from outlay.decision import WATERMARK_KEY, Watermark, encode
 from streams.decisions import Decisions
+from streams.flush import Flush, Outgoing
 from streams.partials import Partials
 from streams.sums import Sums
 from streams.totals_state import TotalsState
-from tests.streams.simulated_world import ACTIONS, Rules, World
+from tests.streams.simulated_world import ACTIONS, TOPICS, Rules, World
 
 SCHEDULES = st.lists(
     st.tuples(st.sampled_from(ACTIONS), st.integers(0, 2**16)), min_size=20, max_size=160
@@ -66,6 +67,18 @@ def test_long_schedules_are_exact(seed: int) -> None:
     rest_and_check(world)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_each_decided_request_is_told_of_once_whatever_happens(seed: int) -> None:
+    """Many requests, but few enough that all answers are kept, and no clock that jumps.
+
+    So nothing of a budget is ever forgotten.
+    """
+    world = World(Rules(transactions=seed % 2 == 0))
+    world.run(random_schedule(seed, 300, REQUESTS))
+    rest_and_check(world)
+    assert len(world._audited) > 10
+
+
 # -- tests of the tests: each rule taken away, the check must notice
 
 HOSTILE = (
@@ -74,6 +87,7 @@ HOSTILE = (
 )  # fmt: skip
 
 
+REQUESTS = (*HOSTILE, "request", "crash")
 ZOMBIES = (*("emit", "apply", "apply", "flush", "step", "step") * 4, "freeze", "wake", "crash")
 CALM = (*("emit", "apply", "apply", "flush", "step", "step", "step") * 5, "crash")
 
@@ -153,3 +167,34 @@ def test_when_the_watermark_passes_a_waiting_decision_it_breaks(
 
     monkeypatch.setattr(Decisions, "publish", publish_and_claim)
     assert breaks(actions=CALM)
+
+
+def test_when_the_audit_waits_for_the_end_of_a_take_over_it_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The changelog says meanwhile that the requests were decided; a crash loses their records."""
+    audit = TotalsState._audit
+
+    def wait_and_audit(self: TotalsState) -> list[Outgoing]:
+        return [] if self.holds else audit(self)
+
+    monkeypatch.setattr(TotalsState, "_audit", wait_and_audit)
+    assert breaks(actions=REQUESTS)
+
+
+def test_when_an_audit_record_follows_the_changelog_it_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A crash between the two leaves a request that was decided and is not told of."""
+    flush = TotalsState.flush
+
+    def flush_late(self: TotalsState, now_ms: int) -> Flush | None:
+        plan = flush(self, now_ms)
+        for transaction in [] if plan is None else plan.transactions:
+            late = [out for out in transaction.outputs if out.topic == TOPICS.audit]
+            transaction.outputs = [out for out in transaction.outputs if out not in late]
+            transaction.changelog += late
+        return plan
+
+    monkeypatch.setattr(TotalsState, "flush", flush_late)
+    assert breaks(actions=REQUESTS)

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outlay.decision import BudgetRequest, encode
 from outlay.topics import TopicNames
 from outlay.usage import UsageRecord, encode_usage
 from schemas.messages import Entry, PartialsMessage
-from streams import messages
+from streams import messages, totals_state
+from streams.audit import decode_audit
 from streams.batch import Batch, GapError
 from streams.flush import Flush
 from streams.partials import Partials
@@ -33,6 +35,17 @@ def new_partials(partition: int = 0) -> Partials:
         changelog="changelog",
         totals_partition=lambda scope: 0,
         totals_partitions=1,
+    )
+
+
+def new_totals() -> TotalsState:
+    return TotalsState(
+        0,
+        topics=TopicNames(),
+        totals_changelog="T",
+        budgets_changelog="B",
+        partition_of=lambda scope: 0,
+        refresh_ms=1_000,
     )
 
 
@@ -233,14 +246,7 @@ def test_the_totals_floor_survives_a_restart() -> None:
 def test_a_deleted_budget_is_forgotten_while_the_stage_holds() -> None:
     """Nothing waits for it afterwards."""
     topics = TopicNames()
-    state = TotalsState(
-        0,
-        topics=topics,
-        totals_changelog="T",
-        budgets_changelog="B",
-        partition_of=lambda scope: 0,
-        refresh_ms=1_000,
-    )
+    state = new_totals()
     deleted = b'{"budget":null,"version":2,"offset":1,"day":700000}'
     state.load("B", as_records([(KEY[0].encode(), deleted)]))
     state.begin({topics.partials: 0, topics.budgets: 2}, {topics.partials: 2, topics.budgets: 2})
@@ -252,3 +258,47 @@ def test_a_deleted_budget_is_forgotten_while_the_stage_holds() -> None:
         state.flush(offset * 5_000)
     assert not state.holds
     assert not state.budgets.states
+
+
+def requests(count: int) -> Batch:
+    """Budget requests of one scope, from offset 0 on."""
+    values = [
+        encode(BudgetRequest(request_id=f"r{n}", scope=KEY[0], action="put", requested_by="ann"))
+        for n in range(count)
+    ]
+    records = [Record(n, None, value, 0) for n, value in enumerate(values)]
+    return Batch(TopicNames().budgets, 0, records, 0, count)
+
+
+def test_the_audit_is_published_with_the_changelog_also_while_the_stage_holds() -> None:
+    """Once: after a take-over no decision goes out yet, but what was decided is on record."""
+    topics, state = TopicNames(), new_totals()
+    state.begin({topics.partials: 0, topics.budgets: 0}, {topics.partials: 1, topics.budgets: 0})
+    state.apply(requests(2))
+    assert state.holds
+    flush = state.flush(0)
+    assert flush is not None
+    told = outputs(flush)
+    assert [(m.topic, m.partition, m.key) for m in told] == [(topics.audit, 0, KEY[0].encode())] * 2
+    records = [decode_audit(m.value or b"") for m in told]
+    assert [(r.offset, r.version, r.requested_by) for r in records] == [
+        (0, 1, "ann"),
+        (1, 2, "ann"),
+    ]
+    assert [m.topic for m in changelog(flush)] == ["B"]
+    assert flush.transactions[-1].offsets == {}
+    state.apply(requests(2))  # a replay in this process
+    assert state.flush(5_000) is None
+
+
+def test_reading_pauses_while_too_many_audit_records_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes on after a flush."""
+    monkeypatch.setattr(totals_state, "AUDITS_MAX", 3)
+    topics, state = TopicNames(), new_totals()
+    state.begin({topics.partials: 0, topics.budgets: 0}, {topics.partials: 1, topics.budgets: 0})
+    state.apply(requests(2))
+    assert not state.is_full
+    state.apply(requests(3))
+    assert state.is_full
+    state.flush(0)
+    assert not state.is_full
