@@ -1,20 +1,25 @@
 """The API process: `python -m api`, or `outlay api`.
 
+It starts with a file of keys, or with `--no-auth` on loopback, where everybody may do everything.
 With chDB it keeps the history, too. It ends with 0 when it was asked to, with 1 when it cannot
 start or the history gives up, and with 2 when its settings cannot be.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 
 import structlog
 import uvicorn
 
 from api.app import create_app
 from api.hosts import is_loopback
+from api.live import end_streams
+from outlay.keyfile import KeyFile, KeyFileError
 from schemas.settings import Settings
 from streams.clickhouse import check_dsn
 from streams.clickhouse_errors import HistoryRefused
@@ -22,6 +27,8 @@ from streams.logs import configure_logging
 
 SHUTDOWN_TIMEOUT_S = 10
 """How long open requests may take at a stop, in seconds."""
+
+_MAKE_KEYS = "name a file of keys in OUTLAY_API_KEYS_FILE, which `outlay keys create` makes"
 
 log = structlog.get_logger("outlay.api")
 
@@ -32,10 +39,16 @@ async def serve(settings: Settings) -> int:
 
     def fail(error: BaseException) -> None:
         failures.append(error)
+        end_streams(app)
         server.should_exit = True
 
+    def stop(number: int) -> None:
+        end_streams(app)  # which would go on for ever
+        server.handle_exit(number, None)
+
+    app = create_app(settings, on_failure=fail)
     config = uvicorn.Config(
-        create_app(settings, on_failure=fail),
+        app,
         host=settings.api_host,
         port=settings.api_port,
         lifespan="on",
@@ -48,26 +61,42 @@ async def serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     # uvicorn raises a signal again when it has stopped: with a handler here it ends nothing.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
+        loop.add_signal_handler(number, stop, number)
     log.info("api starts", host=settings.api_host, port=settings.api_port)
     await server.serve()
     log.info("api stopped")
     return 1 if failures or not server.started else 0
 
 
-def main() -> int:
+def _refusal(settings: Settings, *, no_auth: bool) -> str | None:
+    """Why the API must not start with these keys; None: it may."""
+    path = settings.keys_path
+    if path is None:
+        if not is_loopback(settings.api_host):
+            return f"on {settings.api_host} the API needs keys: {_MAKE_KEYS}"
+        return None if no_auth else f"{_MAKE_KEYS}; on loopback, --no-auth goes without"
+    if no_auth:
+        return "--no-auth and OUTLAY_API_KEYS_FILE cannot be together: which is meant?"
+    try:
+        KeyFile(path).read()
+    except (KeyFileError, OSError) as error:
+        return f"OUTLAY_API_KEYS_FILE: {error}"
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
+    parser = argparse.ArgumentParser(prog="api", description="The REST API of outlay.")
+    parser.add_argument("--no-auth", action="store_true", help="go without keys; on loopback only")
+    arguments = parser.parse_args(argv)
     try:
         settings = Settings()
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    if not is_loopback(settings.api_host) and not settings.api_allow_remote:
-        print(
-            f"the API knows no keys yet and listens on loopback only, not on {settings.api_host}:"
-            " OUTLAY_API_ALLOW_REMOTE=true allows it all the same",
-            file=sys.stderr,
-        )
+    refusal = _refusal(settings, no_auth=arguments.no_auth)
+    if refusal is not None:
+        print(refusal, file=sys.stderr)
         return 2
     configure_logging(settings.log_level)
     try:

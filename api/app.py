@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
 import structlog
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
+from api import (
+    audit,
+    budget_listing,
+    budget_resources,
+    checks,
+    decision_events,
+    explain,
+    ext_authz,
+    headers,
+    health,
+    metrics,
+    openapi,
+    problems,
+    reports,
+    usage,
+)
 from api import budgets as budgets_routes
-from api import health, metrics, problems, reports
-from api.hosts import KnownHosts
+from api.guard import Guard
+from api.hosts import KnownHosts, is_loopback
+from api.keys import Keyring
+from api.live import following
 from api.seams import Budgets, ClickHouseHistory, Feed, History
 from api.services import Services
 from outlay.budgets import BudgetClient
 from outlay.feed import DecisionFeed
+from outlay.gateway import BudgetGateway
+from outlay.sending import KafkaSender, SenderFactory
 from schemas.settings import Settings
 from streams.history_metrics import HistoryMetrics
-from streams.history_sink import HistorySink
+from streams.history_sinks import HistorySinks
 
 log = structlog.get_logger("outlay.api")
 
@@ -34,20 +55,38 @@ def create_app(
     feed: Feed | None = None,
     budgets: Budgets | None = None,
     history: History | None = None,
+    usage_sender: SenderFactory | None = None,
+    gateway: BudgetGateway | None = None,
     now: Callable[[], datetime] = _utc_now,
     on_failure: Callable[[BaseException], None] | None = None,
 ) -> FastAPI:
     """The API. What is not given is made from the settings, started with the app and closed.
 
     Where the history is not given and is chDB, which one process can open, the app also runs the
-    `HistorySink`; when that gives up, `on_failure` is called with its error.
+    `HistorySinks`; when that gives up, `on_failure` is called with its error.
+
+    Without `api_keys_file` everybody may do everything, which is for loopback and for tests alone:
+    the process does not start so unless it is told to.
+
+    Raises:
+        ValueError: there are no keys, and the address is not loopback; or the file of keys is none.
+        OSError: the file of keys cannot be read.
     """
     measured = metrics.ApiMetrics()
+    keys = None if settings.keys_path is None else Keyring(settings.keys_path)
+    if keys is None and not is_loopback(settings.api_host):
+        raise ValueError(f"an API without keys listens on loopback only, not {settings.api_host}")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            if keys is not None:
+                stack.enter_context(keys)
+                if keys.empty:
+                    log.warning("no key is in force: all are refused until `outlay keys create`")
             have = await _services(settings, stack, feed, budgets, history, now)
+            if isinstance(have.feed, DecisionFeed):
+                have.live = stack.enter_context(following(have.feed, gateway, now))
             measured.watch_feed(lambda: health.feed_age_s(have), lambda: have.feed.ready)
             if history is None and settings.history_is_embedded:
                 sink_metrics = HistoryMetrics(measured.registry)
@@ -55,16 +94,40 @@ def create_app(
                     _sink(settings, sink_metrics, on_failure)
                 )
             app.state.services = have
+            app.state.usage = await stack.enter_async_context(
+                aclosing(usage.UsageService(usage_sender or _usage_sender(settings), now))
+            )
             yield
 
     app = FastAPI(title="outlay", version="1", lifespan=lifespan, redoc_url=None)
     app.state.metrics = measured
+    app.state.authenticate = Guard(keys, measured)
     problems.install(app)
-    app.add_middleware(KnownHosts, settings=settings)
+    openapi.install(app)
+    if keys is None:  # a page in a browser knows no key, by whatever name it asks
+        app.add_middleware(KnownHosts)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=headers.CORS_METHODS,
+            allow_headers=headers.CORS_REQUEST_HEADERS,
+            expose_headers=headers.CORS_ANSWER_HEADERS,
+        )
+    app.add_middleware(headers.SecureHeaders)
     app.add_middleware(metrics.Measured, metrics=measured)
-    for routes in (budgets_routes, reports, health, metrics):
+    for routes in (budgets_routes, usage, reports, health, metrics):
+        app.include_router(routes.router)
+    for routes in (checks, ext_authz, decision_events, explain, audit):
+        app.include_router(routes.router)
+    # Last: the path of a scope takes whatever comes behind it.
+    for routes in (budget_listing, budget_resources):
         app.include_router(routes.router)
     return app
+
+
+def _usage_sender(settings: Settings) -> SenderFactory:
+    return lambda: KafkaSender(settings.kafka_bootstrap_servers, settings.topics.usage)
 
 
 async def _services(
@@ -94,8 +157,8 @@ async def _sink(
     settings: Settings,
     sink_metrics: HistoryMetrics,
     on_failure: Callable[[BaseException], None] | None,
-) -> AsyncIterator[HistorySink]:
-    sink = HistorySink(settings, metrics=sink_metrics)
+) -> AsyncIterator[HistorySinks]:
+    sink = HistorySinks(settings, metrics=sink_metrics)
     task = asyncio.create_task(sink.run())
 
     def ended(task: asyncio.Task[None]) -> None:

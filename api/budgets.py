@@ -6,16 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import ValidationError
 
-from api.problems import ProblemError, described, errors_of
+from api.bodies import invalid_body, parse_body, read_body
+from api.callers import Caller, needs
+from api.problems import described
 from api.services import PREFIX, Services, agent_scope, services
 from api.status import budget_status, config_updated, governance_status
 from outlay.scope import ID_LENGTH_MAX
 from schemas import http
-
-BODY_BYTES_MAX = 65_536
-"""The largest body of a request, in bytes."""
 
 router = APIRouter(
     prefix=PREFIX,
@@ -23,7 +21,16 @@ router = APIRouter(
     responses=described("invalid-request", "feed-unavailable", "history-unavailable"),
 )
 
-Organization = Annotated[str, Query(min_length=1, max_length=ID_LENGTH_MAX)]
+Organization = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=ID_LENGTH_MAX,
+        description="Required of a key for all organizations; else the key's own.",
+    ),
+]
+_Viewer = Annotated[Caller, Depends(needs("viewer"))]
+_Operator = Annotated[Caller, Depends(needs("operator"))]
 _Services = Annotated[Services, Depends(services)]
 
 _PATCH_BODY: dict[str, Any] = {
@@ -41,9 +48,14 @@ _PATCH_BODY: dict[str, Any] = {
     "/external-agents/{external_agent_id:path}/budget", response_model=http.BudgetStatusBody
 )
 async def get_budget(
-    external_agent_id: str, organization_id: Organization, have: _Services
+    external_agent_id: str,
+    caller: _Viewer,
+    request: Request,
+    have: _Services,
+    organization_id: Organization = None,
 ) -> Response:
     """An agent's budget and what is used of it. Without a budget: its usage, and no limits."""
+    organization_id = caller.organization(organization_id, request.url.path)
     scope = agent_scope(organization_id, external_agent_id)
     return have.answer(scope, budget_status(await have.status(scope)))
 
@@ -53,9 +65,14 @@ async def get_budget(
     response_model=http.GovernanceStatus,
 )
 async def get_governance_status(
-    external_agent_id: str, organization_id: Organization, have: _Services
+    external_agent_id: str,
+    caller: _Viewer,
+    request: Request,
+    have: _Services,
+    organization_id: Organization = None,
 ) -> Response:
     """An agent's budget by month and day, and its state."""
+    organization_id = caller.organization(organization_id, request.url.path)
     scope = agent_scope(organization_id, external_agent_id)
     return have.answer(scope, governance_status(await have.status(scope)))
 
@@ -69,33 +86,28 @@ async def get_governance_status(
     ),
 )
 async def patch_budget(
-    external_agent_id: str, organization_id: Organization, request: Request, have: _Services
+    external_agent_id: str,
+    caller: _Operator,
+    request: Request,
+    have: _Services,
+    organization_id: Organization = None,
 ) -> Response:
     """Change an agent's budget, or make one: answered when the change is in force."""
+    organization_id = caller.organization(organization_id, request.url.path)
     scope = agent_scope(organization_id, external_agent_id)
-    changes = _changes(await _body(request))
+    changes = _changes(await read_body(request))
     decision = await have.budgets.apatch(
-        scope, changes, timeout_s=have.settings.api_budget_timeout_s
+        scope,
+        changes,
+        requested_by=caller.name,
+        timeout_s=have.settings.api_budget_timeout_s,
     )
     return have.answer(scope, config_updated(have.status_of(scope, decision)))
 
 
-async def _body(request: Request) -> bytes:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > BODY_BYTES_MAX:
-            raise ProblemError("body-too-large", f"the body is over {BODY_BYTES_MAX} bytes")
-    return bytes(content)
-
-
 def _changes(content: bytes) -> dict[str, Any]:
+    patch = parse_body(http.BudgetConfigPatch, content)
     try:
-        return http.BudgetConfigPatch.model_validate(http.decode(content)).changes()
-    except ValidationError as error:
-        errors = errors_of(error, "body")
-        detail = "; ".join(f"{each['location']}: {each['message']}" for each in errors[:3])
-        raise ProblemError("invalid-request", detail, errors=errors) from None
+        return patch.changes()
     except ValueError as error:
-        errors = [{"location": "body", "message": str(error)}]
-        raise ProblemError("invalid-request", f"body: {error}", errors=errors) from None
+        raise invalid_body(str(error)) from None

@@ -1,12 +1,11 @@
 """Which hosts the API is: without keys, a page in a browser must not reach it by another name.
 
 A name that an attacker's server first answers for and then points to 127.0.0.1 makes the browser
-take this API for that server. Its `Host` header gives it away.
+take this API for that server. Its `Host` header gives it away. Known are the names of loopback,
+the only place where the API runs without keys.
 
-Known are the names of loopback and `OUTLAY_API_HOST`. `OUTLAY_API_ALLOW_REMOTE` adds every IP
-address, which no page can point elsewhere, and `api`, the name of the service in compose. Other
-names stay unknown: compose publishes the port on 127.0.0.1, where a browser can be sent. Behind a
-proxy with a name of its own, have it ask with an address or one of these names.
+Where there are keys any name is taken, so that a proxy may pass its own on: such a page has no key,
+and a browser adds none by itself, as it does cookies.
 """
 
 from __future__ import annotations
@@ -17,10 +16,6 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import problem
-from schemas.settings import Settings
-
-SERVICE_NAME = "api"
-"""What other containers of the compose file call this one."""
 
 
 def is_loopback(host: str) -> bool:
@@ -42,31 +37,15 @@ def _host(scope: Scope) -> str:
     return host_of(Headers(scope=scope).get("host", ""))
 
 
-def is_known(host: str, settings: Settings) -> bool:
-    """Whether a request for this host is one for us."""
-    if is_loopback(host) or host == settings.api_host.lower():
-        return True
-    return settings.api_allow_remote and (host == SERVICE_NAME or _is_address(host))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 class KnownHosts:
-    """ASGI middleware: requests for another host are refused."""
+    """ASGI middleware: requests for another host than loopback are refused."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a problem."""
-        if scope["type"] != "http" or is_known(_host(scope), self._settings):
+        if scope["type"] != "http" or is_loopback(_host(scope)):
             await self._app(scope, receive, send)
             return
         refusal = problem(scope["path"], "misdirected", "the Host header names another host")

@@ -35,6 +35,12 @@ class ApiMetrics:
             ["method", "route"],
             registry=self.registry,
         )
+        self.auth_failures = Counter(
+            "outlay_api_auth_failures",
+            "Requests without a key in force.",
+            ["reason"],
+            registry=self.registry,
+        )
         self._feed_age = Gauge(
             "outlay_api_feed_age_seconds",
             "Since when the most silent partition of the decisions feed is silent.",

@@ -16,6 +16,8 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from api.headers import SECURITY_HEADERS
+from outlay.apikey import without_keys
 from outlay.errors import BudgetRefused, BudgetRequestTimeout, FeedNotReady
 from schemas import http
 from streams.clickhouse_errors import HistoryError
@@ -29,35 +31,68 @@ RETRY_AFTER_S = 5
 Kind = Literal[
     "invalid-request",  # a parameter or the body is not as it must be; `errors` names the parts
     "body-too-large",  # the body is over its bound
+    "unauthorized",  # there is no key in force in the request
+    "forbidden",  # the key is for other things; what is another organization's is not found
+    "too-many-attempts",  # too many wrong keys from this address
     "not-found",  # there is no such resource
     "method-not-allowed",  # the resource knows other methods
     "misdirected",  # the Host header names another host
     "budget-refused",  # the budget would be one that cannot be
     "budget-timeout",  # what became of a change is not known (yet); `request_id` names it
+    "version-mismatch",  # the budget is another than the request expects; `version` is its own
+    "version-not-seen",  # the decisions feed has not seen the version asked for (yet)
+    "idempotency-key-reused",  # the key was used for another request before
     "feed-unavailable",  # the decisions feed has not caught up
+    "budget-exceeded",  # a budget has no room for a call; the members say which, and for what
+    "budget-stale",  # a budget blocks calls while the decisions feed is silent (`on_stale`)
+    "too-many-streams",  # as many streams are open as there may be
     "history-unavailable",  # ClickHouse does not answer
     "report-too-large",  # the report has too many rows: narrow it
     "not-ready",  # `checks` says what is not in order
+    "request-timeout",  # the body did not come in time
+    "unsupported-media-type",  # the body's Content-Type or Content-Encoding is not one of ours
+    "usage-busy",  # too many records, or bodies, are under way: none of these was sent
+    "broker-unavailable",  # the broker does not take it now: nothing was sent
+    "usage-unconfirmed",  # not acknowledged yet: those at `unconfirmed` may still be counted
+    "usage-unknown",  # whether those at `unconfirmed` are counted will not be known
     "internal-error",  # a bug here
 ]
 
 STATUS: dict[Kind, int] = {
     "invalid-request": 422,
     "body-too-large": 413,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "too-many-attempts": 429,
     "not-found": 404,
     "method-not-allowed": 405,
     "misdirected": 421,
     "budget-refused": 422,
     "budget-timeout": 503,
+    "version-mismatch": 412,
+    "version-not-seen": 503,
+    "idempotency-key-reused": 422,
     "feed-unavailable": 503,
+    "budget-exceeded": 402,
+    "budget-stale": 402,
+    "too-many-streams": 503,
     "history-unavailable": 503,
     "report-too-large": 422,
     "not-ready": 503,
+    "request-timeout": 408,
+    "unsupported-media-type": 415,
+    "usage-busy": 503,
+    "broker-unavailable": 503,
+    "usage-unconfirmed": 503,
+    "usage-unknown": 502,
     "internal-error": 500,
 }
 
 ANY_REQUEST: tuple[Kind, ...] = ("misdirected", "internal-error")
 """The problems that a request to any resource may meet."""
+
+KEYED_REQUEST: tuple[Kind, ...] = ("unauthorized", "forbidden", "not-found", "too-many-attempts")
+"""Those that a request to a resource that needs a key may meet; `api.openapi` adds them."""
 
 _VALUE_ERROR_PREFIX = "Value error, "  # pydantic's, before the message of a ValueError of ours
 
@@ -66,6 +101,9 @@ log = structlog.get_logger("outlay.api")
 
 class ProblemError(Exception):
     """An answer that is a problem; `more` are further members of its body."""
+
+    headers: Mapping[str, str] | None = None
+    """Further headers of the answer; to be set before it is raised."""
 
     def __init__(self, kind: Kind, detail: str, **more: Any) -> None:
         super().__init__(detail)
@@ -116,7 +154,9 @@ def _response(
         type=type_, title=title, status=status, detail=detail, instance=path, **(more or {})
     )
     retry = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return Response(http.encode(body), status, retry | dict(headers or {}), MEDIA_TYPE)
+    # A key that was sent in the place of something else is not sent back.
+    content = without_keys(http.encode(body).decode())
+    return Response(content, status, retry | dict(headers or {}), MEDIA_TYPE)
 
 
 def errors_of(error: RequestValidationError | ValidationError, where: str = "") -> list[Any]:
@@ -135,7 +175,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ProblemError)
     async def _problem(request: Request, error: ProblemError) -> Response:
-        return problem(request.url.path, error.kind, error.detail, error.more)
+        return problem(request.url.path, error.kind, error.detail, error.more, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -178,7 +218,9 @@ def install(app: FastAPI) -> None:
     async def _bug(request: Request, error: Exception) -> Response:
         # The server logs the trace.
         log.error("a request failed", path=request.url.path, error=repr(error))
-        return problem(request.url.path, "internal-error", "the request failed; the log says why")
+        detail = "the request failed; the log says why"
+        # This answer goes past the middleware that gives the others these headers.
+        return problem(request.url.path, "internal-error", detail, headers=SECURITY_HEADERS)
 
 
 def _sentence(errors: list[Any]) -> str:

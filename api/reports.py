@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
+from api.callers import Caller, needs
 from api.problems import ProblemError, described
 from api.services import PREFIX, Services, services
+from api.times import TIME_LENGTH_MAX, invalid, time_of
 from outlay.budget import Amounts
 from outlay.money import to_usd
 from outlay.scope import ID_LENGTH_MAX
@@ -22,9 +24,16 @@ router = APIRouter(
     responses=described("invalid-request", "report-too-large", "history-unavailable"),
 )
 
-_Time = Annotated[str, Query(max_length=40, description="A date, or a time with its zone; UTC.")]
+_Time = Annotated[
+    str, Query(max_length=TIME_LENGTH_MAX, description="A date, or a time with its zone; UTC.")
+]
 _From = Annotated[
-    str, Query(alias="from", max_length=40, description="A date, or a time with its zone; UTC.")
+    str,
+    Query(
+        alias="from",
+        max_length=TIME_LENGTH_MAX,
+        description="A date, or a time with its zone; UTC.",
+    ),
 ]
 
 
@@ -32,17 +41,30 @@ _From = Annotated[
 async def get_spend(
     from_: _From,
     to: _Time,
+    caller: Annotated[Caller, Depends(needs("viewer"))],
+    request: Request,
     have: Annotated[Services, Depends(services)],
     interval: Literal["day", "month"] = "day",
     group_by: Literal["organization", "team", "user", "agent", "model"] = "organization",
-    organization_id: Annotated[str | None, Query(min_length=1, max_length=ID_LENGTH_MAX)] = None,
+    organization_id: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=ID_LENGTH_MAX,
+            description="Of one organization alone; a key of one organization sees no other.",
+        ),
+    ] = None,
 ) -> Response:
     """Spend of records dated from `from` up to and without `to`, by interval and group."""
-    start, end = _time("query.from", from_), _time("query.to", to)
+    if organization_id is None:
+        organization_id = caller.organization_id
+    else:
+        caller.check(organization_id, request.url.path)
+    start, end = time_of("query.from", from_), time_of("query.to", to)
     try:
         report = SpendReport(start, end, interval, group_by, organization_id)
     except ValueError as error:
-        raise _invalid("query.from", str(error)) from None
+        raise invalid("query.from", str(error)) from None
     rows = await have.history.ask(report)
     if len(rows) > REPORT_ROWS_MAX:
         raise ProblemError(
@@ -51,24 +73,6 @@ async def get_spend(
             " interval, or one organization",
         )
     return Response(http.encode(_body(report, rows)), media_type="application/json")
-
-
-def _time(location: str, text: str) -> datetime:
-    try:
-        if len(text) == len("2026-11-21"):
-            return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        detail = "write a date, 2026-11-21, or a time with its zone, 2026-11-21T12:00:00Z"
-        raise _invalid(location, detail) from None
-    if at.utcoffset() is None:
-        raise _invalid(location, "a time needs its zone, such as Z (a + in a URL is %2B)")
-    return at
-
-
-def _invalid(location: str, message: str) -> ProblemError:
-    errors = [{"location": location, "message": message}]
-    return ProblemError("invalid-request", f"{location}: {message}", errors=errors)
 
 
 def _body(report: SpendReport, rows: list[SpendRow]) -> http.SpendReportBody:

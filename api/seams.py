@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from outlay.budget import Budget
 from outlay.decision import Decision
 from outlay.scope import Scope
 from outlay.standing import KnownBudget
@@ -41,14 +42,47 @@ class Feed(Protocol):
     def is_stale(self, scope_key: str) -> bool:
         """Whether what is known of a scope may be out of date."""
 
+    async def await_until(self, look: Callable[[], T | None], timeout_s: float) -> T:
+        """What `look` finds once it finds something; a `TimeoutError` when that takes longer."""
+
 
 class Budgets(Protocol):
     """Changes budgets: `outlay.budgets.BudgetClient`, whose errors it raises."""
 
     async def apatch(
-        self, scope: Scope | str, changes: Mapping[str, Any], *, timeout_s: float
+        self,
+        scope: Scope | str,
+        changes: Mapping[str, Any],
+        *,
+        expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
+        timeout_s: float,
     ) -> Decision:
         """Change some fields, or make a budget; the decision that carries it."""
+
+    async def aput(
+        self,
+        scope: Scope | str,
+        budget: Budget,
+        *,
+        expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
+        timeout_s: float,
+    ) -> Decision:
+        """Set the whole budget; the decision that carries it."""
+
+    async def adelete(
+        self,
+        scope: Scope | str,
+        *,
+        expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
+        timeout_s: float,
+    ) -> None:
+        """Take the budget away."""
 
 
 class History(Protocol):

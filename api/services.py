@@ -10,6 +10,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from api.live import Live
 from api.problems import ProblemError
 from api.seams import Budgets, Feed, History
 from api.status import Status
@@ -20,7 +21,7 @@ from outlay.window import Window, day_ordinal
 from schemas import http
 from schemas.settings import Settings
 from streams.clickhouse_queries import ScopeUsage
-from streams.history_sink import HistorySink
+from streams.history_sinks import HistorySinks
 
 PREFIX = "/api/v1"
 """What the paths of all resources start with; health and metrics stand outside."""
@@ -31,14 +32,18 @@ STALE_HEADER = "Outlay-Stale"
 
 @dataclass(slots=True)
 class Services:
-    """What one app has; `sink` only where this process keeps the history, too."""
+    """What one app has; `sink` only where this process keeps the history, too.
+
+    `live` is what follows the feed, where that is one that can be followed: a `DecisionFeed`.
+    """
 
     settings: Settings
     feed: Feed
     budgets: Budgets
     history: History
     now: Callable[[], datetime]
-    sink: HistorySink | None = None
+    sink: HistorySinks | None = None
+    live: Live | None = None
 
     async def status(self, scope: Scope) -> Status:
         """The scope's budget and usage from the feed; without a budget, usage from the history.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
@@ -38,6 +38,8 @@ def decode(content: bytes) -> Any:
         return json.loads(content, parse_float=Decimal, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("the body nests too deep") from None
+    except InvalidOperation:  # an exponent that no Decimal can have
+        raise ValueError("a number is out of range") from None
 
 
 def _no_constant(name: str) -> NoReturn:

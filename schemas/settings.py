@@ -5,10 +5,11 @@ The table in the README is rendered from here (`python -m schemas.settings`).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlay.topics import TopicNames
@@ -21,6 +22,15 @@ PARTITIONS_MAX = 1_024
 _Partitions = Annotated[int, Field(ge=1, le=PARTITIONS_MAX)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
 _Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+_is_origin = re.compile(
+    r"https?://[A-Za-z0-9._-]+(:\d{1,5})?|https?://\[[0-9A-Fa-f:]+\](:\d{1,5})?"
+).fullmatch
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _field(default: Any, description: str) -> Any:
@@ -96,10 +106,16 @@ class Settings(BaseSettings):
     )
     api_host: str = _field("127.0.0.1", "Address that the API listens on.")
     api_port: _Port = _field(8000, "TCP port that the API listens on; 0 takes a free one.")
-    api_allow_remote: bool = _field(
-        False,
-        "Whether the API may listen beyond loopback; it knows no keys yet. It then answers requests"
-        " that name it by an IP address, by `api`, or by `OUTLAY_API_HOST`.",
+    api_keys_file: str = _field(
+        "",
+        "File of the API's keys, which `outlay keys` makes and changes; the API refuses everybody"
+        " while it holds none. Empty is no keys: the API then starts with `--no-auth` only, and"
+        " only on loopback.",
+    )
+    api_cors_origins: str = _field(
+        "",
+        "Origins whose pages a browser lets ask the API, `https://host:port`, separated by commas,"
+        " or `*`; empty is none.",
     )
     api_budget_timeout_s: _Seconds = _field(
         10.0, "How long a change of a budget may take until it is answered with 503, in seconds."
@@ -111,6 +127,26 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = _field(
         "info", "The least severe log lines that are written."
     )
+
+    @field_validator("api_cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in _listed(value):
+            if origin != "*" and not _is_origin(origin):
+                raise ValueError(
+                    f"not an origin: {origin!r}, write https://host or https://host:port"
+                )
+        return value
+
+    @property
+    def keys_path(self) -> Path | None:
+        """The file of the API's keys; None: there are no keys."""
+        return Path(self.api_keys_file) if self.api_keys_file else None
+
+    @property
+    def cors_origins(self) -> list[str]:
+        """The origins of `api_cors_origins`."""
+        return _listed(self.api_cors_origins)
 
     @property
     def topics(self) -> TopicNames:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from outlay.cli import budgets
+from outlay.cli import budgets, keys
 from outlay.cli.outcome import carry_out
 from outlay.cli.service import run_module
 
@@ -21,8 +21,12 @@ app = typer.Typer(
 )
 
 app.add_typer(budgets.app, name="budgets", no_args_is_help=True)
+app.add_typer(keys.app, name="keys", no_args_is_help=True)
 
 DataDir = Annotated[Path, typer.Option(help="Where the broker, chDB and logs keep their files.")]
+NoAuth = Annotated[
+    bool, typer.Option("--no-auth", help="Let everybody who reaches the API do everything.")
+]
 Servers = Annotated[
     str,
     typer.Option(
@@ -46,11 +50,12 @@ def up(
             help="TCP port of the broker on 127.0.0.1: by default 9092, or a free one.",
         ),
     ] = None,
+    no_auth: NoAuth = False,
 ) -> None:
     """Run the whole stack on this machine until Ctrl-C: broker, worker, API with history."""
     from outlay.cli.up import run_up
 
-    carry_out(lambda: run_up(data_dir, api_port=api_port, kafka_port=kafka_port))
+    carry_out(lambda: run_up(data_dir, api_port=api_port, kafka_port=kafka_port, auth=not no_auth))
 
 
 @app.command()
@@ -138,9 +143,9 @@ def history() -> None:
 
 
 @app.command()
-def api() -> None:
+def api(no_auth: NoAuth = False) -> None:
     """Run the REST API; with chDB it runs the history, too."""
-    carry_out(lambda: run_module("api"))
+    carry_out(lambda: run_module("api", *(["--no-auth"] if no_auth else [])))
 
 
 @app.command()

@@ -9,13 +9,13 @@ from typing import NoReturn
 from outlay.stack.service import service_command, service_env
 
 
-def run_module(module: str) -> NoReturn:
-    """Become `python -m MODULE`: its signals, its output and its exit code are its own.
+def run_module(module: str, *arguments: str) -> NoReturn:
+    """Become `python -m MODULE ARGUMENTS`: its signals, its output and its exit code are its own.
 
     Raises:
         ServiceNotInstalled: the module, or what it needs, is not here.
     """
-    command = service_command(module)
+    command = service_command(module, *arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, service_env({}))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from outlay.cli.outcome import log_to
 from outlay.embedded.ports import free_port, is_free
+from outlay.keyfile import KeyFile
 from outlay.stack import Stack, StackError
 
 KAFKA_PORT = 9092
@@ -20,7 +21,9 @@ TEND_INTERVAL_S = 0.5
 _console = Console(highlight=False, soft_wrap=True)
 
 
-def run_up(data_dir: Path, *, api_port: int, kafka_port: int | None) -> int:
+def run_up(
+    data_dir: Path, *, api_port: int, kafka_port: int | None = None, auth: bool = True
+) -> int:
     """Run the stack until SIGINT or SIGTERM; the exit code, 0 then.
 
     Raises:
@@ -32,26 +35,29 @@ def run_up(data_dir: Path, *, api_port: int, kafka_port: int | None) -> int:
         data_dir,
         kafka_port=kafka_port,
         api_port=api_port,
+        auth=auth,
         metrics_port=None if os.environ.get("OUTLAY_METRICS_PORT") else free_port(),
         say=_console.print,
     )
     try:
-        _run(stack)
+        _run(stack, auth)
     except KeyboardInterrupt:
         _console.print("stopped")
     return 0
 
 
-def _run(stack: Stack) -> None:
+def _run(stack: Stack, auth: bool) -> None:
     _console.print(f"starting {stack.broker.name}")
     stack.lock()  # first: whoever holds the directory may hold the port, too
     if not is_free(stack.api_port):
         raise StackError(f"port {stack.api_port} is in use: choose another with --api-port")
+    if auth:
+        _make_first_key(stack.keys_file)
     with stack:
         log_to(stack.log_dir / "up.log")
         _tell_limits(stack)
         stack.wait_ready(tend=True)
-        _tell_ready(stack)
+        _tell_ready(stack, auth)
         try:
             while True:
                 time.sleep(TEND_INTERVAL_S)
@@ -59,6 +65,13 @@ def _run(stack: Stack) -> None:
         except KeyboardInterrupt:
             _console.print("stopping: the API, the worker, the broker")
             raise
+
+
+def _make_first_key(keys_file: Path) -> None:
+    """Where no key is in force: make one for everything, and show it, which nobody can again."""
+    key = KeyFile(keys_file).first_admin("admin")
+    if key is not None:
+        _console.print(f"admin key, shown only now: {key}")
 
 
 def _tell_limits(stack: Stack) -> None:
@@ -71,9 +84,11 @@ def _tell_limits(stack: Stack) -> None:
         )
 
 
-def _tell_ready(stack: Stack) -> None:
+def _tell_ready(stack: Stack, auth: bool) -> None:
     _console.print(f"ready; Ctrl-C stops it. Data and logs are in {stack.data_dir}")
     _console.print(f"  Kafka protocol   {stack.bootstrap_servers}")
     _console.print(f"  API              {stack.api_url}/docs")
+    if auth:
+        _console.print(f"  keys             {stack.keys_file}")
     if stack.metrics_url is not None:
         _console.print(f"  worker's metrics {stack.metrics_url}")

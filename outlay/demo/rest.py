@@ -23,9 +23,10 @@ class ApiFailed(OutlayError):
 
 
 class ApiClient:
-    """Asks the API for one organization; raises `ApiFailed`."""
+    """Asks the API for one organization, with a key of it; raises `ApiFailed`."""
 
-    def __init__(self, url: str, organization_id: str) -> None:
+    def __init__(self, url: str, organization_id: str, key: str) -> None:
+        self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         self._url = f"{url}/api/v1"
         self._organization_id = organization_id
 
@@ -67,7 +68,7 @@ class ApiClient:
             f"{self._url}{path}?{urlencode(query)}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            headers=self._headers,
         )
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:

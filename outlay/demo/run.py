@@ -17,7 +17,9 @@ from outlay.demo.display import Display, Say
 from outlay.demo.evidence import Evidence
 from outlay.demo.guest import guest_name, remove_topics
 from outlay.demo.scene import Scene
+from outlay.demo.tenant import Tenant, new_tenant
 from outlay.demo.workload import Fleet, Replay, Workload
+from outlay.keyfile import KeyFile
 from outlay.stack import Stack
 from outlay.trace import Roster, Trace
 
@@ -56,8 +58,8 @@ def run_demo(options: DemoOptions, console: Console) -> int:
 
     workload = make_workload(options, datetime.now(UTC))
     with ExitStack() as opened:
-        stack = _start_stack(options, say, opened)
-        scene = Scene(stack, workload, opened)
+        stack, tenant = _start_stack(options, say, opened)
+        scene = Scene(stack, workload, opened, tenant)
         say(
             f"setting {len(scene.scopes)} budgets, {len(scene.plan.patches)} of them through "
             "the REST API"
@@ -70,6 +72,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         conclude(evidence, options.report, console)
         say("done")
         if options.keep_running:
+            say(f"a key for its organization, {tenant.organization_id}: {tenant.key}")
             _keep_running(stack, say)
     return 0 if evidence.report()["ok"] else 1
 
@@ -116,16 +119,19 @@ def _check_writable(report: Path) -> None:
         report.unlink()
 
 
-def _start_stack(options: DemoOptions, say: Say, opened: ExitStack) -> Stack:
+def _start_stack(options: DemoOptions, say: Say, opened: ExitStack) -> tuple[Stack, Tenant]:
     settings = {"OUTLAY_CLICKHOUSE_DSN": ""}  # chDB, in the demo's own directory
     name = guest_name()
     if name is not None:
         settings |= {"OUTLAY_TOPIC_PREFIX": name, "OUTLAY_APP_ID": name}
-    stack = Stack(options.data_dir, settings=settings, say=say)
+    stack = Stack(options.data_dir, auth=True, settings=settings, say=say)
     say(f"starting {stack.broker.name}, a worker, and the API with the history")
     if name is not None:
         opened.callback(remove_topics, stack.bootstrap_servers, name)
-    opened.enter_context(stack)
+    stack.lock()
+    opened.callback(stack.stop)  # which lets go of the directory, after the key is revoked
+    tenant = new_tenant(KeyFile(stack.keys_file), opened)
+    stack.start()
     log_to(stack.log_dir / "demo.log")
     if not stack.broker.transactions:
         say(
@@ -134,7 +140,7 @@ def _start_stack(options: DemoOptions, say: Say, opened: ExitStack) -> Stack:
         )
     stack.wait_ready(tend=True)
     say(f"ready: Kafka protocol at {stack.bootstrap_servers}, API at {stack.api_url}")
-    return stack
+    return stack, tenant
 
 
 def _keep_running(stack: Stack, say: Say) -> None:

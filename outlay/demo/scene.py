@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-import uuid_utils
-
 from outlay.budgets import BudgetClient
 from outlay.demo.board import Board
 from outlay.demo.display import Counts, Display
@@ -18,6 +16,7 @@ from outlay.demo.ledger import Ledger, Sum
 from outlay.demo.plan import plan_budgets
 from outlay.demo.probe import Probe
 from outlay.demo.rest import ApiClient
+from outlay.demo.tenant import Tenant
 from outlay.demo.workload import Workload
 from outlay.emitter import Delivered, UsageEmitter
 from outlay.feed import DecisionFeed
@@ -35,18 +34,15 @@ USERS_WATCHED = 2
 
 
 class Scene:
-    """What takes part once the stack is ready; what it opens, `opened` closes.
+    """What takes part once the stack is ready; what it opens, `opened` closes."""
 
-    The organization is a new one each time: the data directory may hold totals of earlier demos.
-    """
-
-    def __init__(self, stack: Stack, workload: Workload, opened: ExitStack) -> None:
-        self.organization_id = f"demo-{str(uuid_utils.uuid7())[-12:]}"
+    def __init__(self, stack: Stack, workload: Workload, opened: ExitStack, tenant: Tenant) -> None:
+        self.organization_id = tenant.organization_id
         self.plan = plan_budgets(workload, self.organization_id)
         self.scopes = self.plan.scopes(self.organization_id)
         self._stack = stack
         self._workload = workload
-        self._api = ApiClient(stack.api_url, self.organization_id)
+        self._api = ApiClient(stack.api_url, self.organization_id, tenant.key)
         self._ledger = Ledger()
         self._board = Board([scope.key for scope in self.scopes])
         servers, topics = stack.bootstrap_servers, stack.topics

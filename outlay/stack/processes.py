@@ -27,17 +27,19 @@ STOP_TIMEOUT_S = 30.0
 
 
 class Process:
-    """One process of the service, `python -m MODULE`, with its log in `logs/NAME.log`.
+    """One process of the service, `python -m MODULE ARGUMENTS`, with its log in `logs/NAME.log`.
 
     `kill` and `stop` end it on purpose: it is then down until it is started again. What ends
     without being told to is started again by `tend`.
     """
 
-    def __init__(self, name: str, module: str, *, env: Mapping[str, str], log_dir: Path) -> None:
+    def __init__(
+        self, name: str, module: str, *arguments: str, env: Mapping[str, str], log_dir: Path
+    ) -> None:
         self.name = name
         self.child = ChildProcess(
             name,
-            service_command(module),
+            service_command(module, *arguments),
             env=service_env(env),
             log_path=log_dir / f"{name}.log",
             stop_timeout_s=STOP_TIMEOUT_S,

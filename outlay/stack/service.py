@@ -18,8 +18,8 @@ REQUIRED = ("faust", "clickhouse_connect", "fastapi", "uvicorn", "pydantic_setti
 """A module of each package that the service cannot start without."""
 
 
-def service_command(module: str) -> tuple[str, ...]:
-    """The command line that runs a module of the service in this Python.
+def service_command(module: str, *arguments: str) -> tuple[str, ...]:
+    """The command line that runs a module of the service in this Python, with its arguments.
 
     Raises:
         ServiceNotInstalled: the module, or a package that the service needs, is not here.
@@ -36,7 +36,7 @@ def service_command(module: str) -> tuple[str, ...]:
             f"the service ({top_level}) is not here: it runs from a checkout of outlay or from "
             "its image, the installed library holds none of it"
         )
-    return (sys.executable, "-m", module)
+    return (sys.executable, "-m", module, *arguments)
 
 
 def _installed(name: str) -> bool:

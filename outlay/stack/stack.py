@@ -13,6 +13,7 @@ from typing import Self
 
 from outlay.embedded import Broker, find_broker
 from outlay.embedded.ports import LOOPBACK, free_port
+from outlay.keyfile import FILE_NAME
 from outlay.stack.errors import StackFailed
 from outlay.stack.lock import DataDirLock
 from outlay.stack.processes import Process, Worker
@@ -22,6 +23,7 @@ from outlay.topics import TopicNames
 READY_TIMEOUT_S = 90.0
 
 _PREFIX = "OUTLAY_"
+_KEYS_FILE = f"{_PREFIX}API_KEYS_FILE"
 _METRICS_PORT = f"{_PREFIX}METRICS_PORT"
 
 
@@ -44,6 +46,7 @@ class Stack:
         kafka_port: the embedded broker's TCP port; the usual or a free one by default.
         api: whether the API, with the history sink in it, is started.
         api_port: its TCP port on the loopback interface; a free one by default.
+        auth: whether the API asks for keys, those of `keys_file`; otherwise it has `--no-auth`.
         workers: how many stream workers there are.
         metrics_port: the TCP port of the first worker's metrics, 0 for none; by default what
             `OUTLAY_METRICS_PORT` says. The others have none: they would meet at one.
@@ -64,6 +67,7 @@ class Stack:
         kafka_port: int | None = None,
         api: bool = True,
         api_port: int | None = None,
+        auth: bool = False,
         workers: int = 1,
         metrics_port: int | None = None,
         settings: Mapping[str, str] | None = None,
@@ -82,7 +86,8 @@ class Stack:
         self._owns_broker = owns_broker or broker is None
         self.broker = broker or find_broker(self.data_dir / "broker", port=kafka_port)
         self.api_port = api_port or free_port()
-        self.settings = self._all_settings(settings or {})
+        self.keys_file = self.data_dir / FILE_NAME
+        self.settings = self._all_settings(settings or {}, auth)
         self._metrics_port = (settings or {}).get(_METRICS_PORT, os.environ.get(_METRICS_PORT, ""))
         if metrics_port is not None:
             self._metrics_port = str(metrics_port)
@@ -91,12 +96,13 @@ class Stack:
             Worker(index, env=self._worker_settings(index), log_dir=self.log_dir)
             for index in range(workers)
         ]
-        self.api = self._process("api", "api") if api else None
+        no_auth = [] if self.settings[_KEYS_FILE] else ["--no-auth"]
+        self.api = self._process("api", "api", *no_auth) if api else None
         # chDB serves one process, which is the API; a server has a history process beside it.
         self.history = self._process("history", "streams.history") if api and self._server else None
 
-    def _process(self, name: str, module: str) -> Process:
-        return Process(name, module, env=self.settings, log_dir=self.log_dir)
+    def _process(self, name: str, module: str, *arguments: str) -> Process:
+        return Process(name, module, *arguments, env=self.settings, log_dir=self.log_dir)
 
     def _setting(self, name: str) -> str:
         return (os.environ | self.settings).get(f"{_PREFIX}{name}", "")
@@ -107,12 +113,13 @@ class Stack:
         dsn = self._setting("CLICKHOUSE_DSN")
         return bool(dsn) and not dsn.startswith("chdb:")
 
-    def _all_settings(self, given: Mapping[str, str]) -> dict[str, str]:
+    def _all_settings(self, given: Mapping[str, str], auth: bool) -> dict[str, str]:
         settings = {
             f"{_PREFIX}KAFKA_BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
             f"{_PREFIX}DATA_DIR": str(self.data_dir),
             f"{_PREFIX}API_HOST": LOOPBACK,
             f"{_PREFIX}API_PORT": str(self.api_port),
+            _KEYS_FILE: str(self.keys_file) if auth else "",
         } | dict(given)
         return settings | {_METRICS_PORT: "0"}  # see `_worker_settings`
 

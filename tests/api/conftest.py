@@ -7,6 +7,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from outlay.apikey import ROLES
+from outlay.budget import Budget
+from outlay.keyfile import KeyFile
+from outlay.scope import Scope
 from schemas.settings import Settings
 from tests.api.fakes import NOW, FakeBudgets, FakeFeed, FakeHistory
 
@@ -19,6 +23,35 @@ def api() -> Iterator[SimpleNamespace]:
     app = create_app(Settings(), feed=feed, budgets=budgets, history=history, now=lambda: NOW)
     with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
         yield SimpleNamespace(app=app, client=client, feed=feed, budgets=budgets, history=history)
+
+
+@pytest.fixture
+def keyed(tmp_path):
+    """An API with keys of two organizations; `key[organization, role]` are theirs."""
+    file = KeyFile(tmp_path / "keys.json")
+    key = {
+        (organization, role): file.create(f"{organization}-{role}", organization, (role,))[1]
+        for organization in ("acme", "globex", None)
+        for role in ROLES
+    }
+    settings = Settings(api_keys_file=str(file.path))
+    feed, history = FakeFeed(), FakeHistory()
+    for organization in ("acme", "globex"):
+        feed.set(Scope(organization, agent_id="a1"), Budget(daily_execution_limit=5))
+    budgets = FakeBudgets(feed)
+    app = create_app(settings, feed=feed, budgets=budgets, history=history, now=lambda: NOW)
+    with TestClient(app, "http://outlay.example", raise_server_exceptions=False) as client:
+
+        def ask(key, path, method="GET", **options):
+            headers = options.pop("headers", {}) | (
+                {"Authorization": f"Bearer {key}"} if key else {}
+            )
+            return client.request(method, path, headers=headers, **options)
+
+        yield SimpleNamespace(
+            app=app, client=client, ask=ask, key=key, file=file, feed=feed, budgets=budgets,
+            history=history,
+        )  # fmt: skip
 
 
 @pytest.fixture

@@ -51,9 +51,11 @@ class FakeBudgets:
     feed: FakeFeed
     problem: Exception | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
+    requested_by: str | None = None
 
-    async def apatch(self, scope, changes, *, timeout_s):
+    async def apatch(self, scope, changes, *, requested_by, timeout_s):
         """Apply the changes as the stream does."""
+        self.requested_by = requested_by
         self.asked.append(dict(changes))
         if self.problem is not None:
             raise self.problem

@@ -16,17 +16,21 @@ import uvicorn
 
 from api.app import create_app
 from api.seams import ClickHouseHistory
+from outlay.keyfile import KeyFile
 from schemas.settings import Settings
 from streams.clickhouse import ClickHouse
 from tests.api.fakes import NOW, FakeBudgets, FakeFeed
 from tests.history.contract import insert
 from tests.history.records import message, usage
 
+NO_AUTH = "--no-auth"
 
-def _get(port, path, method="GET", body=None):
+
+def _get(port, path, method="GET", body=None, key=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
-        connection.request(method, path, body)
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read() or b"null")
     finally:
@@ -81,9 +85,9 @@ def test_over_a_socket_with_clickhouse(tmp_path):
 
 
 @contextmanager
-def _api(**environment):
+def _api(*arguments, **environment):
     process = subprocess.Popen(
-        [sys.executable, "-m", "api"],
+        [sys.executable, "-m", "api", *arguments],
         env=os.environ | environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -128,7 +132,7 @@ def test_the_process_keeps_the_history_with_chdb(topic_prefix, tmp_path):
         "OUTLAY_API_BUDGET_TIMEOUT_S": "0.5",
     }
     path = "/api/v1/reports/spend?from=2026-11-01&to=2026-12-01&interval=month"
-    with _api(**settings) as process:
+    with _api(NO_AUTH, **settings) as process:
 
         def report():
             status, body = _get(port, path)
@@ -151,20 +155,55 @@ def test_the_process_keeps_the_history_with_chdb(topic_prefix, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("environment", "code", "says"),
+    ("arguments", "environment", "code", "says"),
     [
-        ({"OUTLAY_API_HOST": "0.0.0.0"}, 2, "OUTLAY_API_ALLOW_REMOTE"),
-        ({"OUTLAY_API_PORT": "70000"}, 2, "api_port"),
-        ({"OUTLAY_CLICKHOUSE_DSN": "chdb://relative"}, 1, "write chdb"),
-        ({"OUTLAY_CLICKHOUSE_DSN": "foo://x"}, 1, "must start with clickhouse://"),
+        ([], {}, 2, "name a file of keys in OUTLAY_API_KEYS_FILE"),
+        ([], {"OUTLAY_API_HOST": "0.0.0.0"}, 2, "on 0.0.0.0 the API needs keys"),
+        ([NO_AUTH], {"OUTLAY_API_HOST": "0.0.0.0"}, 2, "on 0.0.0.0 the API needs keys"),
+        ([NO_AUTH], {"OUTLAY_API_KEYS_FILE": "keys.json"}, 2, "cannot be together"),
+        ([], {"OUTLAY_API_KEYS_FILE": __file__}, 2, "not a file of keys"),
+        ([], {"OUTLAY_API_KEYS_FILE": "/proc/self/mem"}, 2, "OUTLAY_API_KEYS_FILE: "),
+        ([NO_AUTH], {"OUTLAY_API_PORT": "70000"}, 2, "api_port"),
+        ([NO_AUTH], {"OUTLAY_CLICKHOUSE_DSN": "chdb://relative"}, 1, "write chdb"),
+        ([NO_AUTH], {"OUTLAY_CLICKHOUSE_DSN": "foo://x"}, 1, "must start with clickhouse://"),
     ],
 )
-def test_what_cannot_be_ends_with_a_reason(environment, code, says):
+def test_what_cannot_be_ends_with_a_reason(arguments, environment, code, says):
     """Before it serves, or as soon as the history gives up."""
     given = {"OUTLAY_API_PORT": str(_free_port())} | environment
-    with _api(**given) as process:
+    with _api(*arguments, **given) as process:
         assert process.wait(30) == code
         assert says in process.stderr.read()
+
+
+def test_keys_are_made_and_revoked_while_it_runs(topic_prefix, tmp_path):
+    """From no file on, where nobody is let in; on all addresses; no key is in its log."""
+    port, file = _free_port(), KeyFile(tmp_path / "keys.json")
+    topic_prefix.create(usage=1, decisions=1, budgets=1)
+    settings = {
+        "OUTLAY_KAFKA_BOOTSTRAP_SERVERS": topic_prefix.bootstrap_servers,
+        "OUTLAY_TOPIC_PREFIX": topic_prefix.names.prefix,
+        "OUTLAY_DATA_DIR": str(tmp_path),
+        "OUTLAY_CLICKHOUSE_DSN": "",
+        "OUTLAY_API_PORT": str(port),
+        "OUTLAY_API_HOST": "0.0.0.0",
+        "OUTLAY_API_KEYS_FILE": str(file.path),
+    }
+    path = "/api/v1/reports/spend?from=2026-11-01&to=2026-12-01"
+    with _api(**settings) as process:
+        _wait_for(lambda: _get(port, "/healthz")[0] == 200, process)
+        assert _get(port, path)[0] == 401
+        made, key = file.create("a", "acme", ("viewer",))
+        _wait_for(lambda: _get(port, path, key=key)[0] == 200, process)
+        assert _get(port, f"{path}&organization_id=globex", key=key)[0] == 404
+        file.revoke(made.id)
+        _wait_for(lambda: _get(port, path, key=key)[0] == 401, process)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "no key is in force" in log
+    assert "reason=revoked" in log
+    assert key not in log
 
 
 def test_a_port_that_is_taken_ends_with_a_reason(tmp_path):
@@ -174,7 +213,7 @@ def test_a_port_that_is_taken_ends_with_a_reason(tmp_path):
         taken.listen()
         port = str(taken.getsockname()[1])
         given = {"OUTLAY_DATA_DIR": str(tmp_path), "OUTLAY_CLICKHOUSE_DSN": ""}
-        with _api(OUTLAY_API_PORT=port, **given) as process:
+        with _api(NO_AUTH, OUTLAY_API_PORT=port, **given) as process:
             assert process.wait(30) == 1
             text = process.stderr.read()
     assert "address already in use" in text

@@ -37,7 +37,8 @@ def test_every_command_explains_itself():
     """`outlay` alone names them all."""
     shown = outlay("--help")
     assert shown.returncode == 0
-    for command in ("up", "demo", "replay", "budgets", "worker", "history", "api", "version"):
+    jobs = ("up", "demo", "replay", "budgets", "keys", "version")
+    for command in (*jobs, "worker", "history", "api"):
         assert f" {command} " in shown.stdout
     assert "--keep-running" in outlay("demo", "--help").stdout
     assert "--keep-times" in outlay("replay", "--help").stdout

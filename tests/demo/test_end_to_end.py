@@ -4,12 +4,14 @@ import asyncio
 import json
 import signal
 import time
+import urllib.error
 import urllib.request
 from decimal import Decimal
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from outlay.apikey import new_key
 from outlay.embedded import KafkaBroker
 from outlay.embedded.ports import free_port
 from tests.demo.running import outlay, up
@@ -65,10 +67,10 @@ def write_trace(path, calls):
     return (tokens_in * Decimal("2.50") + sum(n % 50 for n in range(calls)) * 10) / 1_000_000
 
 
-def ask(url, body=None):
+def ask(url, key, body=None):
     """The answer to a GET, or to a PATCH with a body."""
     data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
     request = urllib.request.Request(url, data, headers, method="PATCH" if data else "GET")
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response, parse_float=Decimal)
@@ -93,6 +95,7 @@ def test_up_ends_in_order_and_goes_on_where_it_was(kafka, tmp_path):
     with up(tmp_path, *arguments, OUTLAY_BROKER="kafka") as first:
         agents = f"{first.told('API').removesuffix('/docs')}/api/v1/external-agents"
         servers = first.told("Kafka protocol")
+        key = first.told("admin key")
         again = outlay("up", "--data-dir", str(data_dir), OUTLAY_BROKER="kafka")
         assert again.returncode == 1
         assert "is in use by another" in again.stdout
@@ -103,15 +106,20 @@ def test_up_ends_in_order_and_goes_on_where_it_was(kafka, tmp_path):
         assert sent.returncode == 0, sent.stdout
         assert f"sent 500 records: {usd.normalize():f} USD" in sent.stdout
         config = f"{agents}/agent-0000/budget/config?organization_id=acme"
-        assert ask(config, {"monthly_budget_usd": 7})["budget_limit_monthly"] == 7
+        assert ask(config, key, {"monthly_budget_usd": 7})["budget_limit_monthly"] == 7
         budget = f"{agents}/agent-0000/budget?organization_id=acme"
-        wait_for(lambda: ask(budget)["cost_used"], usd)
+        wait_for(lambda: ask(budget, key)["cost_used"], usd)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            ask(budget, new_key())
         assert first.end(signal.SIGINT) == 0
         assert first.text.rstrip().endswith("stopped")
 
     with up(tmp_path, *arguments, OUTLAY_BROKER="kafka") as second:
-        wait_for(lambda: ask(budget)["cost_used"], usd)
-        found = ask(budget)
+        wait_for(lambda: ask(budget, key)["cost_used"], usd)
+        assert "admin key" not in second.text  # it was shown once; it is good for ever
+        logs = [log.read_text() for log in (data_dir / "logs").glob("*.log")]
+        assert not [log for log in logs if key in log]
+        found = ask(budget, key)
         assert found["cost_limit"] == 7
         assert found["invocations"] == 500
         assert second.end(signal.SIGTERM) == 0

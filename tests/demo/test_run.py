@@ -2,7 +2,6 @@
 
 import io
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -29,7 +28,7 @@ def stage(monkeypatch):
             drive=lambda display: None,
             settle=lambda: evidence,
         )
-        monkeypatch.setattr(run, "_start_stack", lambda *_: nullcontext())
+        monkeypatch.setattr(run, "_start_stack", lambda *_: (None, None))
         monkeypatch.setattr(run, "Scene", lambda *_: scene)
         console = Console(file=io.StringIO(), width=200)
         return run_demo(options, console), console.file.getvalue()

@@ -195,12 +195,24 @@ def test_the_settings_reach_every_process(tmp_path, monkeypatch):
         "OUTLAY_DATA_DIR": str(tmp_path),
         "OUTLAY_API_HOST": "127.0.0.1",
         "OUTLAY_API_PORT": "12345",
+        "OUTLAY_API_KEYS_FILE": "",
         "OUTLAY_METRICS_PORT": "0",
         "OUTLAY_TOPIC_PREFIX": "mine",
     }
     assert stack.topics.usage == "mine.usage"
     assert stack.api_url == "http://127.0.0.1:12345"
     assert [process.name for process in stack.processes] == ["api", "worker-0", "worker-1"]
+
+
+@pytest.mark.parametrize("auth", [True, False])
+def test_the_api_asks_for_keys_where_it_is_told_to(tmp_path, monkeypatch, auth):
+    """For those of the data directory, and without is said to it; no environment decides that."""
+    monkeypatch.setenv("OUTLAY_API_KEYS_FILE", "/somebody/elses.json")
+    stack = Stack(tmp_path, broker=ExternalBroker("broker:9092"), auth=auth)
+    child = stack.api.child
+    keys_file = str(tmp_path / "keys.json") if auth else ""
+    assert child._env["OUTLAY_API_KEYS_FILE"] == keys_file
+    assert child.argv[-1] == ("api" if auth else "--no-auth")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,14 @@ def test_every_endpoint_is_named():
 def test_every_topic_is_named():
     """As it is called by default."""
     names = TopicNames()
-    topics = (names.usage, names.partials, names.budgets, names.decisions, names.rejected)
+    topics = (
+        names.usage,
+        names.partials,
+        names.budgets,
+        names.decisions,
+        names.audit,
+        names.rejected,
+    )
     section = README.partition("## Topics")[2].partition("## ")[0]
     for topic in topics:
         assert f"| `{topic}`" in section
@@ -108,7 +115,8 @@ def test_every_metric_is_explained():
     from streams.history_metrics import HistoryMetrics
 
     measured = {"outlay_stream_position"}  # collected only while a worker runs
-    for registry in (REGISTRY, HistoryMetrics().registry, ApiMetrics().registry):
+    histories = (HistoryMetrics().registry, HistoryMetrics(of="audit").registry)
+    for registry in (REGISTRY, *histories, ApiMetrics().registry):
         for metric in registry.collect():
             if metric.name.startswith("outlay_"):
                 suffix = "_total" if metric.type == "counter" else ""

@@ -36,7 +36,7 @@ def test_the_table_has_a_row_for_each():
     assert "| `OUTLAY_USAGE_PARTITIONS` | `4` |" in settings_table()
     assert "| `OUTLAY_DATA_DIR` | `./.outlay` |" in settings_table()
     assert "| `OUTLAY_CLICKHOUSE_DSN` | (empty) |" in settings_table()
-    assert "| `OUTLAY_API_ALLOW_REMOTE` | `false` |" in settings_table()
+    assert "| `OUTLAY_API_KEYS_FILE` | (empty) |" in settings_table()
 
 
 def test_they_are_read_from_the_environment(monkeypatch):
@@ -57,6 +57,9 @@ def test_they_are_read_from_the_environment(monkeypatch):
         ("topic_prefix", "no spaces"),
         ("clickhouse_database", "x; DROP"),
         ("log_level", "loud"),
+        ("api_cors_origins", "example.org"),
+        ("api_cors_origins", "https://example.org/path"),
+        ("api_cors_origins", "https://example.org, null"),
     ],
 )
 def test_values_that_cannot_be_are_refused(name, value):
@@ -73,3 +76,12 @@ def test_where_the_history_is():
     server = Settings(clickhouse_dsn="clickhouse://u:p@host:8123/db")
     assert server.history_dsn == "clickhouse://u:p@host:8123/db"
     assert not server.history_is_embedded
+
+
+def test_what_keys_and_origins_mean():
+    """Empty is none; origins stand between commas."""
+    assert (Settings(api_keys_file="").keys_path, Settings().cors_origins) == (None, [])
+    given = Settings(api_keys_file="/k", api_cors_origins="https://a.example, http://[::1]:3000,")
+    assert given.keys_path == Path("/k")
+    assert given.cors_origins == ["https://a.example", "http://[::1]:3000"]
+    assert Settings(api_cors_origins="*").cors_origins == ["*"]

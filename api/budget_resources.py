@@ -1,0 +1,238 @@
+"""Budgets of all scopes: read one, set it, change it, take it away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from api.bodies import invalid_body, parse_body, read_body
+from api.budget_view import budget_body, budget_written
+from api.budget_writing import BudgetWrite, Written
+from api.callers import Caller, needs
+from api.etags import Condition, IfMatch, IfNoneMatch, condition_of, etag
+from api.idempotency import IdempotencyKey, RequestIds
+from api.problems import ProblemError, described
+from api.scope_paths import BUDGETS_PATH, ScopePath, budget_path, path_scope
+from api.services import STALE_HEADER, Services, services
+from outlay.decision import Decision
+from outlay.errors import FeedNotReady
+from outlay.scope import Scope
+from outlay.standing import KnownBudget
+from schemas import http
+from schemas.http_budgets import BudgetBody, BudgetPatch, BudgetPut, BudgetWritten
+
+MIN_VERSION_WAIT_S = 5.0
+"""How long a read waits for the version that it asks for, in seconds."""
+
+VERSION_MAX = 10**18
+
+router = APIRouter(
+    prefix=BUDGETS_PATH,
+    tags=["budgets"],
+    responses=described("invalid-request", "not-found", "feed-unavailable"),
+)
+
+_PATH = "/{scope:path}"  # the parts of a scope are segments
+_WRITE_PROBLEMS = described(
+    "invalid-request",
+    "body-too-large",
+    "budget-refused",
+    "idempotency-key-reused",
+    "not-found",
+    "version-mismatch",
+    "budget-timeout",
+    "feed-unavailable",
+)
+_Services = Annotated[Services, Depends(services)]
+_Viewer = Annotated[Caller, Depends(needs("viewer"))]
+_Operator = Annotated[Caller, Depends(needs("operator"))]
+_MinVersion = Annotated[
+    int | None,
+    Query(ge=1, le=VERSION_MAX, description="Wait until this version is seen, or a later one."),
+]
+
+
+def _body_of(model: type[BaseModel], *media_types: str) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    content = {media_type: {"schema": schema} for media_type in media_types}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.get(
+    _PATH,
+    response_model=BudgetBody,
+    responses=described("invalid-request", "not-found", "feed-unavailable", "version-not-seen"),
+)
+async def get_scope_budget(
+    scope: ScopePath,
+    request: Request,
+    have: _Services,
+    caller: _Viewer,
+    min_version: _MinVersion = None,
+) -> Response:
+    """A scope's budget and what is used of it. `ETag` is its version."""
+    found = _own_scope(request, caller)
+    known = await _known(have, found, min_version)
+    if known is None:
+        raise ProblemError("not-found", f"there is no {request.url.path}")
+    return _answer(have, found, known.decision, budget_body)
+
+
+@router.put(
+    _PATH,
+    response_model=BudgetWritten,
+    responses=_WRITE_PROBLEMS | {201: {"model": BudgetWritten, "description": "Created"}},
+    openapi_extra=_body_of(BudgetPut, "application/json"),
+)
+async def put_scope_budget(
+    scope: ScopePath,
+    request: Request,
+    have: _Services,
+    caller: _Operator,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Set the whole budget of a scope, or make one: answered when it is in force."""
+    found, condition = _own_scope(request, caller), condition_of(if_match, if_none_match)
+    body = parse_body(BudgetPut, await read_body(request))
+    try:
+        budget = body.budget()
+    except ValueError as error:
+        raise invalid_body(str(error)) from None
+    write = _write(have, found, condition, caller, idempotency_key, ("put", body.given()))
+    written = await write.set(
+        lambda expected, request_id, timeout_s: have.budgets.aput(
+            found,
+            budget,
+            expected_version=expected,
+            request_id=request_id,
+            requested_by=caller.name,
+            timeout_s=timeout_s,
+        )
+    )
+    return _answer_written(have, found, written)
+
+
+@router.patch(
+    _PATH,
+    response_model=BudgetWritten,
+    responses=_WRITE_PROBLEMS | {201: {"model": BudgetWritten, "description": "Created"}},
+    openapi_extra=_body_of(BudgetPatch, "application/json", "application/merge-patch+json"),
+)
+async def patch_scope_budget(
+    scope: ScopePath,
+    request: Request,
+    have: _Services,
+    caller: _Operator,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Change some fields of a scope's budget, or make one: answered when that is in force."""
+    found, condition = _own_scope(request, caller), condition_of(if_match, if_none_match)
+    body = parse_body(BudgetPatch, await read_body(request))
+    try:
+        changes = body.changes()
+    except ValueError as error:
+        raise invalid_body(str(error)) from None
+    write = _write(have, found, condition, caller, idempotency_key, ("patch", changes))
+    written = await write.set(
+        lambda expected, request_id, timeout_s: have.budgets.apatch(
+            found,
+            changes,
+            expected_version=expected,
+            request_id=request_id,
+            requested_by=caller.name,
+            timeout_s=timeout_s,
+        )
+    )
+    return _answer_written(have, found, written)
+
+
+@router.delete(_PATH, status_code=204, responses=_WRITE_PROBLEMS)
+async def delete_scope_budget(
+    scope: ScopePath,
+    request: Request,
+    have: _Services,
+    caller: _Operator,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Take a scope's budget away: answered when its decision is gone, too."""
+    found, condition = _own_scope(request, caller), condition_of(if_match, if_none_match)
+    write = _write(have, found, condition, caller, idempotency_key, ("delete",))
+    await write.delete(
+        lambda expected, request_id, timeout_s: have.budgets.adelete(
+            found,
+            expected_version=expected,
+            request_id=request_id,
+            requested_by=caller.name,
+            timeout_s=timeout_s,
+        )
+    )
+    return Response(status_code=204)
+
+
+def _own_scope(request: Request, caller: Caller) -> Scope:
+    """The scope of the path, which is one of the caller's."""
+    scope = path_scope(request)
+    caller.check(scope.organization_id, request.url.path)
+    return scope
+
+
+def _write(
+    have: Services,
+    scope: Scope,
+    condition: Condition,
+    caller: Caller,
+    key: str | None,
+    content: tuple[object, ...],
+) -> BudgetWrite:
+    asked = (scope.key, *content)
+    ids = RequestIds.of(caller, scope.organization_id, key, asked, condition)
+    return BudgetWrite(have, scope, condition, ids)
+
+
+async def _known(have: Services, scope: Scope, min_version: int | None) -> KnownBudget | None:
+    """What the feed knows; with `min_version` once it knows of that version, within a bound."""
+    if not have.feed.ready:
+        raise ProblemError("feed-unavailable", "the decisions feed has not caught up yet")
+    if min_version is None:
+        return have.feed.decisions.get(scope.key)
+
+    def look() -> KnownBudget | None:
+        known = have.feed.decisions.get(scope.key)
+        return known if known is not None and known.decision.version >= min_version else None
+
+    if (known := look()) is not None:
+        return known
+    try:
+        return await have.feed.await_until(look, MIN_VERSION_WAIT_S)
+    except FeedNotReady:
+        raise
+    except TimeoutError:
+        detail = f"version {min_version} was not seen within {MIN_VERSION_WAIT_S:g} s"
+        raise ProblemError("version-not-seen", detail) from None
+
+
+def _answer_written(have: Services, scope: Scope, written: Written) -> Response:
+    response = _answer(have, scope, written.decision, budget_written)
+    if written.created:
+        response.status_code = 201
+        response.headers["Location"] = budget_path(scope)
+    return response
+
+
+def _answer(
+    have: Services, scope: Scope, decision: Decision, view: Callable[..., BudgetBody]
+) -> Response:
+    stale = have.feed.is_stale(scope.key)
+    headers = {"ETag": etag(decision.version)} | ({STALE_HEADER: "true"} if stale else {})
+    content = http.encode(view(decision, have.now(), stale))
+    return Response(content, 200, headers, "application/json")
