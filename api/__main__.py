@@ -74,6 +74,8 @@ def _refusal(settings: Settings, *, no_auth: bool) -> str | None:
     if path is None:
         if not is_loopback(settings.api_host):
             return f"on {settings.api_host} the API needs keys: {_MAKE_KEYS}"
+        if settings.cors_origins:  # every page of them could do everything
+            return f"OUTLAY_API_CORS_ORIGINS needs keys: {_MAKE_KEYS}"
         return None if no_auth else f"{_MAKE_KEYS}; on loopback, --no-auth goes without"
     if no_auth:
         return "--no-auth and OUTLAY_API_KEYS_FILE cannot be together: which is meant?"

@@ -99,7 +99,11 @@ def create_app(
             )
             yield
 
-    app = FastAPI(title="outlay", version="1", lifespan=lifespan, redoc_url=None)
+    # A redirect to the path without its last slash would say http behind a proxy that ends TLS, and
+    # name whatever host the request does: a client that follows it sends its key there.
+    app = FastAPI(
+        title="outlay", version="1", lifespan=lifespan, redoc_url=None, redirect_slashes=False
+    )
     app.state.metrics = measured
     app.state.authenticate = Guard(keys, measured)
     problems.install(app)

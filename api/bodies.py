@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from api.problems import ProblemError, errors_of
 from schemas import http
@@ -13,20 +15,32 @@ from schemas import http
 BODY_BYTES_MAX = 65_536
 """The largest body of a request about one resource, in bytes."""
 
+BODY_TIMEOUT_S = 15.0
+"""How long a body may take to come in, in seconds."""
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
-    """The whole body; no more of it is read than may be.
+async def read_body(
+    request: Request, bytes_max: int = BODY_BYTES_MAX, timeout_s: float = BODY_TIMEOUT_S
+) -> bytes:
+    """The whole body; no more of it is read than may be, and no longer.
 
     Raises:
-        ProblemError: it is over `bytes_max`.
+        ProblemError: it is over `bytes_max`, too slow, or broken off.
     """
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > bytes_max:
-            raise ProblemError("body-too-large", f"the body is over {bytes_max} bytes")
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > bytes_max:
+                    raise ProblemError("body-too-large", f"the body is over {bytes_max} bytes")
+    except TimeoutError:
+        detail = f"the body did not come within {timeout_s:g} s"
+        raise ProblemError("request-timeout", detail) from None
+    except ClientDisconnect:
+        raise ProblemError("request-timeout", "the body broke off") from None
     return bytes(content)
 
 

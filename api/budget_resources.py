@@ -38,6 +38,7 @@ router = APIRouter(
 
 _PATH = "/{scope:path}"  # the parts of a scope are segments
 _WRITE_PROBLEMS = described(
+    "request-timeout",
     "invalid-request",
     "body-too-large",
     "budget-refused",

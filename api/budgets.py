@@ -82,7 +82,12 @@ async def get_governance_status(
     response_model=http.BudgetConfigUpdated,
     openapi_extra=_PATCH_BODY,
     responses=described(
-        "invalid-request", "body-too-large", "budget-refused", "budget-timeout", "feed-unavailable"
+        "request-timeout",
+        "invalid-request",
+        "body-too-large",
+        "budget-refused",
+        "budget-timeout",
+        "feed-unavailable",
     ),
 )
 async def patch_budget(

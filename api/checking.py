@@ -15,10 +15,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from api.problems import RETRY_AFTER_S, ProblemError
+from outlay.asking import checked_keys
 from outlay.budget import LIMIT_KINDS, Limit, LimitKind, amount_of
 from outlay.explaining import Amount, Explanation, LimitExplanation, ScopeExplanation
 from outlay.gateway import BudgetGateway
-from outlay.scope import scope_keys
+from outlay.scope import forget_scope_keys, scope_keys
 from outlay.standing import CheckResult
 from outlay.window import Window, WindowKind, day_ordinal, window_names
 from schemas.http_check import CheckAnswer, CheckRequest, Resets
@@ -27,6 +28,15 @@ SF_INTEGER_MAX = 999_999_999_999_999
 """The largest Integer of a structured field (RFC 9651)."""
 
 NANO_PER_MICRO = 1_000
+
+IDS_LENGTH_USUAL = 256
+"""How long the ids of a call are together, as a rule, in bytes; four UUIDs have 144."""
+
+UNUSUAL_ASKS_MAX = 2_048
+"""After how many calls with longer ids the keys of scopes that are kept ready are let go of.
+
+The keys of one call take up to 20 kB, and 65,536 calls are kept.
+"""
 
 DAYS_CACHE_MAX = 8
 """Of how many days the windows are kept ready."""
@@ -134,6 +144,7 @@ def check(gateway: BudgetGateway, ask: CheckRequest, at: datetime) -> Checked:
     """
     arguments = ask.model_dump()
     ids = ask.organization_id, ask.team_id, ask.user_id, ask.agent_id
+    _unusual_asks.count(ids)
     try:
         result = gateway.check(**arguments)
         explanation = None if result.allowed else gateway.explain(**arguments)
@@ -142,6 +153,26 @@ def check(gateway: BudgetGateway, ask: CheckRequest, at: datetime) -> Checked:
     if explanation is not None and not explanation.result.allowed:
         result = explanation.result  # so that the sentence and the numbers are of one moment
     return Checked(ask, result, explanation, at, rate_limits(gateway, scope_keys(*ids), at))
+
+
+class _UnusualAsks:
+    """Counts the calls with long ids, which would fill the memory with keys of scopes."""
+
+    def __init__(self) -> None:
+        self._left = UNUSUAL_ASKS_MAX
+
+    def count(self, ids: tuple[str | None, ...]) -> None:
+        text = "".join(each for each in ids if each is not None)
+        if (len(text) if text.isascii() else len(text) * 4) <= IDS_LENGTH_USUAL:
+            return
+        self._left -= 1
+        if self._left <= 0:
+            self._left = UNUSUAL_ASKS_MAX
+            checked_keys.cache_clear()
+            forget_scope_keys()
+
+
+_unusual_asks = _UnusualAsks()
 
 
 def written(amount: Amount) -> str | int:

@@ -35,7 +35,7 @@ from schemas.http_check import AgentCheckRequest, CheckAnswer, CheckRequest
 router = APIRouter(
     prefix=PREFIX,
     tags=["checks"],
-    responses=described("invalid-request", "body-too-large", "feed-unavailable"),
+    responses=described("request-timeout", "invalid-request", "body-too-large", "feed-unavailable"),
 )
 
 _Caller = Annotated[Caller, Depends(needs("emitter", "viewer"))]

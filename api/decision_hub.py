@@ -209,17 +209,27 @@ class DecisionHub:
         return min(times) if times and len(times) >= self._feed.partitions else None
 
     def missed(self, subscription: Subscription, told_ms: int) -> list[str] | None:
-        """The scopes that may have changed, or gone, after a time; None: not known any more."""
+        """The scopes that may have changed, or gone, after a time; None: not known any more.
+
+        Safe beside the event loop.
+        """
         since_ms, floor_ms = self._since_ms, told_ms - int(OVERLAP_S * 1000)
         if since_ms is None or floor_ms < since_ms:
             return None
-        scopes = [key for key, at_ms in dict(self._deleted).items() if at_ms >= floor_ms]
+        matches = subscription.matches
+        scopes = [
+            key for key, at_ms in dict(self._deleted).items() if at_ms >= floor_ms and matches(key)
+        ]
         scopes += [
             key
             for key, known in dict(self.decisions).items()
-            if known.decision.published_at.timestamp() * 1000 >= floor_ms
+            if matches(key) and known.decision.published_at.timestamp() * 1000 >= floor_ms
         ]
-        return list(filter(subscription.matches, scopes))
+        return scopes
+
+    def all_of(self, subscription: Subscription) -> list[str]:
+        """The scopes of a client that have a budget; safe beside the event loop."""
+        return list(filter(subscription.matches, dict(self.decisions)))
 
     def _begin(self) -> None:
         if self._since_ms is None and self._feed.ready and (times := self._watermarks_ms()):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from datetime import UTC
 from decimal import Decimal
 from functools import lru_cache
@@ -45,15 +45,21 @@ class Teller:
         self._may_go_on = may_go_on
         # So that an id is of use for the same filter alone.
         self._filter = f"{zlib.crc32((subscription.prefix or '').encode()):08x}"
-        self._looked_s = time.monotonic()
 
     async def blocks(self, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
-        """All blocks, until the subscription ends."""
+        """All blocks, until the subscription ends, or the key is in force no more."""
+        async with aclosing(self._blocks(last_event_id)) as blocks:
+            async for block in blocks:
+                if not self._may_go_on():  # each time: a client may take long to read one
+                    return
+                yield block
+
+    async def _blocks(self, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
         subscription = self._subscription
         yield format_sse_event(retry=RETRY_MS)
         async for chunk in self._catch_up(self._told_ms(last_event_id)):
             yield chunk
-        while not subscription.ended and self._is_in_force():
+        while not subscription.ended:
             if not await subscription.news(HEARTBEAT_S):
                 yield format_sse_event(comment="alive", id=self._id())
             elif subscription.overflowed:
@@ -76,10 +82,14 @@ class Teller:
         """Everything, or what was published after a time, where that can be answered."""
         hub, subscription = self._hub, self._subscription
         told = self._id()
-        missed = None if told_ms is None else hub.missed(subscription, told_ms)
+        # To go through the budgets of all takes a while, in which others are to be answered: who
+        # connects again and again must not stop them.
+        missed = None
+        if told_ms is not None:
+            missed = await asyncio.to_thread(hub.missed, subscription, told_ms)
         if missed is None:
             yield format_sse_event(event="reset", data_str="{}")
-            missed = list(filter(subscription.matches, dict(hub.decisions)))
+            missed = await asyncio.to_thread(hub.all_of, subscription)
         async for chunk in _chunks(self._event(key) for key in missed):
             yield chunk
         yield format_sse_event(event="synced", data_str="{}", id=told)
@@ -97,13 +107,6 @@ class Teller:
     def _told_ms(self, last_event_id: str | None) -> int | None:
         found = _ID.fullmatch(last_event_id or "")
         return int(found[1]) if found and found[2] == self._filter else None
-
-    def _is_in_force(self) -> bool:
-        now_s = time.monotonic()
-        if now_s - self._looked_s < HEARTBEAT_S:
-            return True
-        self._looked_s = now_s
-        return self._may_go_on()
 
 
 async def _chunks(events: Iterable[bytes]) -> AsyncGenerator[bytes, None]:

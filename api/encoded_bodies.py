@@ -16,6 +16,7 @@ from typing import Protocol
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from api.bodies import BODY_TIMEOUT_S
 from api.problems import ProblemError
 
 if sys.version_info >= (3, 14):
@@ -32,8 +33,8 @@ BODY_BYTES_MAX = 4_194_304
 BODIES_BYTES_MAX = 67_108_864
 """How many bytes of bodies one process holds at once while it reads and parses them."""
 
-BODY_TIMEOUT_S = 15.0
-"""How long a body may take to come in, in seconds."""
+BODIES_BYTES_PER_OWNER_MAX = BODIES_BYTES_MAX // 2
+"""How many of them may be of one organization: what comes slowly, or unfolds, fills no more."""
 
 MEMBERS_MAX = 16
 """How many gzip members, or zstd frames, one body may consist of."""
@@ -48,30 +49,46 @@ ENCODINGS = ("gzip", "zstd", "identity")
 
 
 class BodyRoom:
-    """How many bytes of bodies are held; one for a process."""
+    """How many bytes of bodies are held, and by whom; one for a process."""
 
-    def __init__(self, bytes_max: int = BODIES_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        bytes_max: int = BODIES_BYTES_MAX,
+        owner_bytes_max: int = BODIES_BYTES_PER_OWNER_MAX,
+    ) -> None:
         self._bytes_max = bytes_max
+        self._owner_bytes_max = owner_bytes_max
+        self._owned: dict[str | None, int] = {}  # of those alone that hold some
         self.held_bytes = 0
 
-    def take(self, count: int) -> None:
-        """Hold so many more.
+    def take(self, count: int, owner: str | None = None) -> None:
+        """Hold so many more for an organization (None: for who has all of them).
 
         Raises:
             ProblemError: there is no room now.
         """
-        if self.held_bytes + count > self._bytes_max:
+        owned = self._owned.get(owner, 0) + count
+        if self.held_bytes + count > self._bytes_max or owned > self._owner_bytes_max:
             raise ProblemError("usage-busy", "too many bodies are being read now: send it again")
         self.held_bytes += count
+        if owned:
+            self._owned[owner] = owned
 
-    def give_back(self, count: int) -> None:
+    def give_back(self, count: int, owner: str | None = None) -> None:
         """Hold so many less."""
         self.held_bytes -= count
+        owned = self._owned.pop(owner, 0) - count
+        if owned:
+            self._owned[owner] = owned
 
 
 @asynccontextmanager
 async def whole_body(
-    request: Request, room: BodyRoom, timeout_s: float = BODY_TIMEOUT_S
+    request: Request,
+    room: BodyRoom,
+    timeout_s: float = BODY_TIMEOUT_S,
+    *,
+    owner: str | None = None,
 ) -> AsyncIterator[bytes]:
     """The whole body of a request, unpacked; it counts as held inside the block.
 
@@ -84,7 +101,7 @@ async def whole_body(
     try:
         try:
             async with asyncio.timeout(timeout_s):
-                await _fill(content, request, unpack, room)
+                await _fill(content, request, unpack, room, owner)
         except TimeoutError:
             detail = f"the body did not come within {timeout_s:g} s"
             raise ProblemError("request-timeout", detail) from None
@@ -92,11 +109,15 @@ async def whole_body(
             raise ProblemError("request-timeout", "the body broke off") from None
         yield bytes(content)
     finally:
-        room.give_back(len(content))
+        room.give_back(len(content), owner)
 
 
 async def _fill(
-    content: bytearray, request: Request, unpack: _Unpacking | None, room: BodyRoom
+    content: bytearray,
+    request: Request,
+    unpack: _Unpacking | None,
+    room: BodyRoom,
+    owner: str | None,
 ) -> None:
     received_max = BODY_BYTES_MAX if unpack is None else PACKED_BYTES_MAX
     declared = request.headers.get("content-length", "")
@@ -110,7 +131,7 @@ async def _fill(
         for piece in _pieces(unpack, chunk):
             if len(content) + len(piece) > BODY_BYTES_MAX:
                 raise _too_large(BODY_BYTES_MAX)
-            room.take(len(piece))
+            room.take(len(piece), owner)
             content += piece
     if unpack is not None and not unpack.ended:
         raise _broken("the body ends before its encoding does")

@@ -16,7 +16,8 @@ from api.problems import ProblemError
 TAGS_MAX = 8
 """How many tags an `If-Match` may list: each may be asked about in turn."""
 
-_ELEMENT = re.compile(r'[ \t]*(?:(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|\Z)')
+# Spaces behind a tag only: two runs of them side by side would be tried in every division.
+_ELEMENT = re.compile(r'[ \t]*(?:(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)"[ \t]*)?(?:,|\Z)')
 _is_version = re.compile(r"[1-9][0-9]{0,17}", re.ASCII).fullmatch
 
 IfMatch = Annotated[

@@ -24,6 +24,10 @@ _Mark = tuple[int, int, int]  # modification time, size and inode of a file
 log = structlog.get_logger("outlay.api")
 
 
+def _in_force(keys: dict[str, ApiKey]) -> frozenset[str]:
+    return frozenset(key.id for key in keys.values() if key.in_force)
+
+
 class Keyring:
     """The keys of a file; a thread of its own looks whether it has changed.
 
@@ -41,6 +45,7 @@ class Keyring:
         self._check_interval_s = check_interval_s
         self._seen = self._mark()
         self._keys = self._read()
+        self._ids = _in_force(self._keys)
         self._problem = ""
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -64,7 +69,7 @@ class Keyring:
 
     def is_in_force(self, key_id: str) -> bool:
         """Whether a key was not revoked; for answers that go on for long."""
-        return any(key.id == key_id and key.in_force for key in self._keys.values())
+        return key_id in self._ids
 
     def check(self) -> None:
         """Read the file again if it is another one than the last time; what is wrong is logged."""
@@ -80,6 +85,7 @@ class Keyring:
             return
         # What was written since the mark was taken makes another mark, and is read the next time.
         self._seen, self._keys, self._problem = mark, keys, ""
+        self._ids = _in_force(keys)
         log.info("the file of keys was read again", keys=len(keys))
 
     def _mark(self) -> _Mark | None:

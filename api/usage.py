@@ -74,7 +74,7 @@ class UsageService:
             ProblemError: nothing was sent.
         """
         form = form_of(request.headers)
-        async with whole_body(request, self.room) as body:
+        async with whole_body(request, self.room, owner=caller.organization_id) as body:
             given = parse(form, request.headers, body)
             records = judged(given, caller, self._now(), key)
             return _Taken(records, *self._ticket(given, records, caller, key))

@@ -34,6 +34,9 @@ LISTENERS_MAX = 100
 CLOSE_TIMEOUT_S = 15.0
 """How long closing may take: longer than the connection's own bound."""
 
+KEPT_KEY_LENGTH_MAX = 512
+"""The longest key of a scope whose partition is kept ready, in characters."""
+
 _T = TypeVar("_T")
 
 
@@ -136,7 +139,10 @@ class DecisionFeed(Closing):
         if known is not None:
             partition = known.partition
         else:
-            partition = _partition_of(scope_key, state.partitions)
+            # Not kept for a long key, so that whoever asks about scopes at random fills no memory.
+            is_long = len(scope_key) > KEPT_KEY_LENGTH_MAX
+            find = _partition_of.__wrapped__ if is_long else _partition_of
+            partition = find(scope_key, state.partitions)
         return self.age_s(partition)
 
     def is_stale(self, scope_key: str) -> bool:

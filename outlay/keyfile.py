@@ -6,6 +6,7 @@ each other at a lock beside it. Revoked keys stay in it: the list shows them.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import tempfile
@@ -164,15 +165,15 @@ class KeyFile:
             os.close(descriptor)
 
     def _write(self, keys: tuple[ApiKey, ...]) -> None:
-        """Replace the file, which only its owner may read."""
+        """Replace the file, which only its owner may read, and its group where it could before."""
         path = self.path.resolve()  # where it is a link, that stays one
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with open(descriptor, "wb") as file:  # made with mode 0600
                 file.write(render(keys))
                 file.flush()
+                self._keep_access(file.fileno(), path)
                 os.fsync(file.fileno())
-                self._keep_owner(file.fileno(), path)
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
@@ -180,11 +181,20 @@ class KeyFile:
         _sync_folder(path.parent)
 
     @staticmethod
-    def _keep_owner(descriptor: int, path: Path) -> None:
-        # So that the API can still read it after root has changed it.
-        if os.geteuid() == 0 and path.exists():
-            before = path.stat()
+    def _keep_access(descriptor: int, path: Path) -> None:
+        # So that the API can still read it: else a key that is revoked would stay in force there.
+        if not path.exists():
+            return
+        before = path.stat()
+        if os.geteuid() == 0:
             os.fchown(descriptor, before.st_uid, before.st_gid)
+        elif os.fstat(descriptor).st_gid != before.st_gid:
+            with contextlib.suppress(PermissionError):  # not a group of ours
+                os.fchown(descriptor, -1, before.st_gid)
+        # What everybody could read was a slip, and no choice of a group.
+        chosen = not before.st_mode & 0o007
+        if chosen and os.fstat(descriptor).st_gid == before.st_gid:
+            os.fchmod(descriptor, 0o600 | before.st_mode & 0o040)
 
 
 def _sync_folder(folder: Path) -> None:

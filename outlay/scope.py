@@ -117,6 +117,12 @@ def wide_scope_keys(
     return tuple(keys)
 
 
+def forget_scope_keys() -> None:
+    """Let go of the keys that are kept ready."""
+    scope_keys.cache_clear()
+    wide_scope_keys.cache_clear()
+
+
 def agent_key(organization_id: str, agent_id: str) -> str:
     """The key of an agent's scope."""
     return _agent_prefix(organization_id) + _quote(agent_id)

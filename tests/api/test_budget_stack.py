@@ -23,7 +23,8 @@ KILL_TIMEOUT_S = 30.0
 @pytest.fixture(scope="module")
 def stack(kafka):
     """A broker, a worker, and an API in a process of its own."""
-    with Stack(broker=kafka, owns_broker=False) as stack:
+    settings = {"OUTLAY_TOPIC_PREFIX": "budgets", "OUTLAY_APP_ID": "budgets"}
+    with Stack(broker=kafka, owns_broker=False, settings=settings) as stack:
         stack.wait_ready()
         yield stack
 

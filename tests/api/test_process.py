@@ -99,7 +99,7 @@ def _api(*arguments, **environment):
         process.communicate()
 
 
-def _wait_for(look, process, timeout_s=40):
+def _wait_for(look, process, timeout_s=40, pause_s=0.05):
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -109,13 +109,13 @@ def _wait_for(look, process, timeout_s=40):
             pass
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.05)
+        time.sleep(pause_s)
 
 
 def test_the_process_keeps_the_history_with_chdb(topic_prefix, tmp_path):
     """Records sent to Kafka come back as a report; it says what is missing; SIGTERM ends it."""
     port = _free_port()
-    topic_prefix.create(usage=2, decisions=1, budgets=1)
+    topic_prefix.create(usage=2, decisions=1, budgets=1, audit=1)
     records = [usage(organization_id="acme", cost_usd="0.25") for _ in range(4)]
     topic_prefix.send(
         topic_prefix.names.usage, [(None, message(record).value, 0) for record in records]
@@ -164,6 +164,7 @@ def test_the_process_keeps_the_history_with_chdb(topic_prefix, tmp_path):
         ([], {"OUTLAY_API_KEYS_FILE": __file__}, 2, "not a file of keys"),
         ([], {"OUTLAY_API_KEYS_FILE": "/proc/self/mem"}, 2, "OUTLAY_API_KEYS_FILE: "),
         ([NO_AUTH], {"OUTLAY_API_PORT": "70000"}, 2, "api_port"),
+        ([NO_AUTH], {"OUTLAY_API_CORS_ORIGINS": "*"}, 2, "OUTLAY_API_CORS_ORIGINS needs keys"),
         ([NO_AUTH], {"OUTLAY_CLICKHOUSE_DSN": "chdb://relative"}, 1, "write chdb"),
         ([NO_AUTH], {"OUTLAY_CLICKHOUSE_DSN": "foo://x"}, 1, "must start with clickhouse://"),
     ],
@@ -179,7 +180,7 @@ def test_what_cannot_be_ends_with_a_reason(arguments, environment, code, says):
 def test_keys_are_made_and_revoked_while_it_runs(topic_prefix, tmp_path):
     """From no file on, where nobody is let in; on all addresses; no key is in its log."""
     port, file = _free_port(), KeyFile(tmp_path / "keys.json")
-    topic_prefix.create(usage=1, decisions=1, budgets=1)
+    topic_prefix.create(usage=1, decisions=1, budgets=1, audit=1)
     settings = {
         "OUTLAY_KAFKA_BOOTSTRAP_SERVERS": topic_prefix.bootstrap_servers,
         "OUTLAY_TOPIC_PREFIX": topic_prefix.names.prefix,
@@ -194,10 +195,11 @@ def test_keys_are_made_and_revoked_while_it_runs(topic_prefix, tmp_path):
         _wait_for(lambda: _get(port, "/healthz")[0] == 200, process)
         assert _get(port, path)[0] == 401
         made, key = file.create("a", "acme", ("viewer",))
-        _wait_for(lambda: _get(port, path, key=key)[0] == 200, process)
+        # Not too often: ten wrong keys a minute, and then it says 429.
+        _wait_for(lambda: _get(port, path, key=key)[0] == 200, process, pause_s=0.5)
         assert _get(port, f"{path}&organization_id=globex", key=key)[0] == 404
         file.revoke(made.id)
-        _wait_for(lambda: _get(port, path, key=key)[0] == 401, process)
+        _wait_for(lambda: _get(port, path, key=key)[0] == 401, process, pause_s=0.5)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=20)
     assert process.returncode == 0

@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from outlay.decision import BudgetRequest, decode_request, encode
@@ -83,6 +84,7 @@ def entries(stack: Stack) -> list[dict[str, Any]]:
         cursor = f"&cursor={body['next_cursor']}"
 
 
+@pytest.mark.crash  # a minute and more: workers are killed over and over
 def test_every_decided_request_is_told_once_though_workers_are_killed(
     kafka: Broker, tmp_path: Path
 ) -> None:

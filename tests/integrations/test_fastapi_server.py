@@ -113,10 +113,11 @@ def served(app):
 
 def test_the_seeds_endpoint_on_real_parts(kafka):
     """What the server's calls cost arrives in the stream's decisions, failed ones included."""
-    with Stack(broker=kafka, owns_broker=False, api=False) as stack:
+    settings = {"OUTLAY_TOPIC_PREFIX": "fastapi", "OUTLAY_APP_ID": "fastapi"}
+    with Stack(broker=kafka, owns_broker=False, api=False, settings=settings) as stack:
         stack.wait_ready()
         with (
-            DecisionFeed(stack.bootstrap_servers) as feed,
+            DecisionFeed(stack.bootstrap_servers, topics=stack.topics) as feed,
             BudgetClient(stack.bootstrap_servers, feed) as budgets,
         ):
             budgets.put(ACME, monthly("0.85"))
@@ -126,8 +127,10 @@ def test_the_seeds_endpoint_on_real_parts(kafka):
         @asynccontextmanager
         async def lifespan(app):
             async with (
-                UsageEmitter(stack.bootstrap_servers) as emitter,
-                BudgetGateway(stack.bootstrap_servers, emitter=emitter) as gateway,
+                UsageEmitter(stack.bootstrap_servers, topics=stack.topics) as emitter,
+                BudgetGateway(
+                    stack.bootstrap_servers, topics=stack.topics, emitter=emitter
+                ) as gateway,
             ):
                 await gateway.await_ready(EVENTUALLY_S)
                 app.state.outlay_gateway = gateway
@@ -151,7 +154,7 @@ def test_the_seeds_endpoint_on_real_parts(kafka):
             assert blocked.headers["content-type"] == "application/problem+json"
             assert blocked.json()["scope"] == ACME.key
             assert gateways[0].stats.reservations == 0
-        with DecisionFeed(stack.bootstrap_servers) as feed:
+        with DecisionFeed(stack.bootstrap_servers, topics=stack.topics) as feed:
             feed.wait_ready(EVENTUALLY_S)
 
             def look():

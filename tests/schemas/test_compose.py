@@ -58,7 +58,8 @@ def test_data_is_in_named_volumes():
     mounts = {name: service.get("volumes", []) for name, service in SERVICES.items()}
     assert mounts["kafka"] == ["kafka-data:/var/lib/kafka/data"]
     assert mounts["clickhouse"] == ["clickhouse-data:/var/lib/clickhouse"]
-    assert set(COMPOSE["volumes"]) == {"kafka-data", "clickhouse-data"}
+    assert set(COMPOSE["volumes"]) == {"kafka-data", "clickhouse-data", "api-keys"}
+    assert any(each.startswith("api-keys:") for each in mounts["api"])
     assert SERVICES["kafka"]["environment"]["KAFKA_LOG_DIRS"] == "/var/lib/kafka/data"
 
 

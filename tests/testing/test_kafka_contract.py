@@ -13,9 +13,8 @@ from tests.testing.world import KafkaWorld
 def world(kafka):
     """One worker for all, on topics of its own."""
     prefix = f"contract-{uuid.uuid4().hex[:12]}"
-    with Stack(
-        broker=kafka, owns_broker=False, api=False, settings={"OUTLAY_TOPIC_PREFIX": prefix}
-    ) as stack:
+    settings = {"OUTLAY_TOPIC_PREFIX": prefix, "OUTLAY_APP_ID": prefix}
+    with Stack(broker=kafka, owns_broker=False, api=False, settings=settings) as stack:
         stack.wait_ready()
         world = KafkaWorld(stack)
         yield world
