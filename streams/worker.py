@@ -76,8 +76,8 @@ async def run(settings: Settings) -> int:
     servers = settings.kafka_bootstrap_servers
     if not await asyncio.to_thread(wait_for_answer, servers, BROKER_TIMEOUT_S):
         raise RuntimeError(f"no broker answers at {servers} within {BROKER_TIMEOUT_S:.0f} s")
-    await ensure_topics(settings)
     transactions = await has_transactions(settings)
+    await ensure_topics(settings, configs_told=transactions)
     app = create_app(settings, transactions=transactions)
     metrics.watch_positions(app.ownership.positions)
     stop = _stop_event()

