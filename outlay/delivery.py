@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from outlay.packing import Bundle, Lane, Pack, Packer
 from outlay.sending import Sender, SenderFactory
 from outlay.stamping import Item, Stamper
 from outlay.usage import UsageRecord, decode_records
-from outlay.watching import SpendWatcher
+from outlay.watching import Watchers
 
 CHUNK_RECORDS_MAX = 500
 """How many records are encoded in one go before others on the loop have their turn."""
@@ -90,7 +90,7 @@ class Delivery:
         self.room = buffer_records_max  # how many items the queue may hold; others read it
         self.asleep = False  # whether an emit has to wake us; emit sets it back
         self.settled = Settled()
-        self.watchers: tuple[SpendWatcher, ...] = ()
+        self.watchers = Watchers(logger)
         self._wake = asyncio.Event()
         self._sender_factory = sender_factory
         self._sender: Sender | None = None
@@ -198,7 +198,7 @@ class Delivery:
         self._count(invalid=1)
         record, _, fields, _ = item
         record_id = getattr(record, "id", None) or fields.get("id")
-        self._tell_watchers(lambda watcher: watcher.invalid(record_id))
+        self.watchers.tell(lambda watcher: watcher.invalid(record_id))
         self._log_invalid.warning("a usage record is invalid and is not sent: %s", error)
 
     def _pack(self) -> bool:
@@ -250,9 +250,9 @@ class Delivery:
             self._broken = True
             self._count(failed=len(pack))
             self._log_failed.warning("%d usage records failed to be sent: %r", len(pack), error)
-            if self.watchers:
+            if self.watchers.all:
                 records = decode_records(pack.value())
-                self._tell_watchers(lambda watcher: watcher.failed(records))
+                self.watchers.tell(lambda watcher: watcher.failed(records))
         else:
             self._pauses.reset()
             self._count(sent=len(pack))
@@ -262,22 +262,15 @@ class Delivery:
         self._advance_flushes()
 
     def _tell(self, pack: Pack, offset: int) -> None:
-        if self._on_delivered is None and not self.watchers:
+        if self._on_delivered is None and not self.watchers.all:
             return
         records = tuple(decode_records(pack.value()))
-        self._tell_watchers(lambda watcher: watcher.delivered(pack.partition, offset, records))
+        self.watchers.tell(lambda watcher: watcher.delivered(pack.partition, offset, records))
         if self._on_delivered is not None:
             try:
                 self._on_delivered(Delivered(pack.partition, offset, records))
             except Exception:
                 logger.exception("on_delivered failed")
-
-    def _tell_watchers(self, tell: Callable[[SpendWatcher], object]) -> None:
-        for watcher in self.watchers:
-            try:
-                tell(watcher)
-            except Exception:  # a mistake of the watcher's must not end the delivery
-                logger.exception("a watcher failed")
 
     def _count(self, *, sent: int = 0, failed: int = 0, invalid: int = 0) -> None:
         old = self.settled
@@ -345,4 +338,4 @@ class Delivery:
         if left:
             self._count(failed=left)
             logger.warning("%d usage records were not sent before the emitter was closed", left)
-        self._tell_watchers(lambda watcher: watcher.ended())
+        self.watchers.tell(lambda watcher: watcher.ended())

@@ -26,7 +26,7 @@ from outlay.money import Money
 from outlay.sending import Compression, KafkaSender, SenderFactory
 from outlay.topics import TopicNames
 from outlay.usage import UsageRecord
-from outlay.watching import WATCHERS_MAX, SpendWatcher
+from outlay.watching import SpendWatcher
 
 __all__ = ["Delivered", "EmitterStats", "OnDelivered", "UsageEmitter", "UsageFields"]
 
@@ -157,7 +157,6 @@ class UsageEmitter(Closing):
         self._background = background.acquire()
         self._run: asyncio.Task[None] | None = None
         self._close_lock = threading.Lock()
-        self._watch_lock = threading.Lock()
         self._close_result: bool | None = None
         self._background.call(self._start_delivery)
         _open.add(self)
@@ -188,7 +187,7 @@ class UsageEmitter(Closing):
             if fields.get("metadata"):
                 self._freeze(fields)
             at_s = time.time()
-            for watcher in delivery.watchers:
+            for watcher in delivery.watchers.all:
                 try:
                     watcher.emitted(record, fields, at_s)  # type: ignore[arg-type]
                 except Exception:  # a mistake of the watcher's must not lose the record
@@ -227,16 +226,11 @@ class UsageEmitter(Closing):
         Raises:
             ValueError: there are `WATCHERS_MAX` already.
         """
-        with self._watch_lock:
-            if len(self._delivery.watchers) >= WATCHERS_MAX:
-                raise ValueError(f"an emitter takes at most {WATCHERS_MAX} watchers")
-            self._delivery.watchers = (*self._delivery.watchers, watcher)
+        self._delivery.watchers.add(watcher)
 
     def unwatch(self, watcher: SpendWatcher, /) -> None:
         """Tell a watcher no more; nothing happens when it is not there."""
-        with self._watch_lock:
-            left = tuple(each for each in self._delivery.watchers if each is not watcher)
-            self._delivery.watchers = left
+        self._delivery.watchers.remove(watcher)
 
     @property
     def stats(self) -> EmitterStats:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from logging import Logger
 from typing import Any, Protocol
 
 from outlay.usage import UsageRecord
@@ -31,3 +33,39 @@ class SpendWatcher(Protocol):
 
     def ended(self) -> None:
         """The emitter is closed: what it has not delivered will not be."""
+
+
+class Watchers:
+    """The watchers of one emitter; they may come and go in any thread while others are told.
+
+    `all` is replaced and never changed: an emit reads it without a call or a lock.
+    """
+
+    def __init__(self, logger: Logger) -> None:
+        self.all: tuple[SpendWatcher, ...] = ()
+        self._lock = threading.Lock()
+        self._logger = logger
+
+    def add(self, watcher: SpendWatcher) -> None:
+        """Tell one more.
+
+        Raises:
+            ValueError: there are `WATCHERS_MAX` already.
+        """
+        with self._lock:
+            if len(self.all) >= WATCHERS_MAX:
+                raise ValueError(f"an emitter takes at most {WATCHERS_MAX} watchers")
+            self.all = (*self.all, watcher)
+
+    def remove(self, watcher: SpendWatcher) -> None:
+        """Tell one no more; nothing happens when it is not there."""
+        with self._lock:
+            self.all = tuple(each for each in self.all if each is not watcher)
+
+    def tell(self, tell: Callable[[SpendWatcher], object]) -> None:
+        """Tell each; a mistake of a watcher's is logged, and neither loses nor stops anything."""
+        for watcher in self.all:
+            try:
+                tell(watcher)
+            except Exception:
+                self._logger.exception("a watcher failed")

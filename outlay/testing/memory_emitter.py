@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import Unpack
 
 import uuid_utils
@@ -23,7 +22,7 @@ from outlay.testing.memory_broker import DeliveryFailed, MemoryBroker
 from outlay.testing.memory_packs import packed
 from outlay.testing.rejected import Rejected
 from outlay.usage import UsageRecord, decode_records
-from outlay.watching import WATCHERS_MAX, SpendWatcher
+from outlay.watching import SpendWatcher, Watchers
 
 __all__ = ["InMemoryEmitter"]
 
@@ -55,7 +54,7 @@ class InMemoryEmitter(UsageEmitter):
         self._on_delivered = on_delivered
         self._stamper = Stamper(self.source)
         self._waiting: deque[Item] = deque()
-        self._watchers: tuple[SpendWatcher, ...] = ()
+        self._watchers = Watchers(logger)
         self._emitted = self._dropped_before = 0
         self._settled = Settled()
         self._is_closed = False
@@ -82,7 +81,7 @@ class InMemoryEmitter(UsageEmitter):
             if fields.get("metadata"):
                 self._freeze(fields)
             at_s = self._broker.clock.time()
-            self._tell(lambda watcher: watcher.emitted(record, fields, at_s))  # type: ignore[arg-type]
+            self._watchers.tell(lambda watcher: watcher.emitted(record, fields, at_s))  # type: ignore[arg-type]
             taken = self._queue_up((record, extra, fields, at_s))
             self._broker.work_unless_busy()
             return taken
@@ -97,7 +96,7 @@ class InMemoryEmitter(UsageEmitter):
                 return True
             self._dropped_before += 1
         # Closed at this very moment: they were just told of it.
-        self._tell(lambda watcher: watcher.ended())
+        self._watchers.tell(lambda watcher: watcher.ended())
         return False
 
     def _drop_it(self) -> bool:
@@ -112,22 +111,11 @@ class InMemoryEmitter(UsageEmitter):
         Raises:
             ValueError: there are `WATCHERS_MAX` already.
         """
-        with self._broker.lock:
-            if len(self._watchers) >= WATCHERS_MAX:
-                raise ValueError(f"an emitter takes at most {WATCHERS_MAX} watchers")
-            self._watchers = (*self._watchers, watcher)
+        self._watchers.add(watcher)
 
     def unwatch(self, watcher: SpendWatcher, /) -> None:
         """Tell a watcher no more; nothing happens when it is not there."""
-        with self._broker.lock:
-            self._watchers = tuple(each for each in self._watchers if each is not watcher)
-
-    def _tell(self, tell: Callable[[SpendWatcher], object]) -> None:
-        for watcher in self._watchers:
-            try:
-                tell(watcher)
-            except Exception:  # a mistake of the watcher's must not lose the record
-                logger.exception("a watcher failed")
+        self._watchers.remove(watcher)
 
     @property
     def stats(self) -> EmitterStats:
@@ -188,7 +176,7 @@ class InMemoryEmitter(UsageEmitter):
             count = len(self._waiting)
             self._waiting.clear()
         self._count(failed=count)
-        self._tell(lambda watcher: watcher.ended())
+        self._watchers.tell(lambda watcher: watcher.ended())
 
     # -- what the broker calls, in its turn
 
@@ -208,7 +196,7 @@ class InMemoryEmitter(UsageEmitter):
         with self._broker.lock:
             self._broker.usage.rejected.append(Rejected(str(error), given, "emitter"))
         record_id = getattr(record, "id", None) or fields.get("id")
-        self._tell(lambda watcher: watcher.invalid(record_id))
+        self._watchers.tell(lambda watcher: watcher.invalid(record_id))
 
     def _send(self, pack: Pack) -> None:
         records = tuple(decode_records(pack.value()))
@@ -217,10 +205,10 @@ class InMemoryEmitter(UsageEmitter):
         except DeliveryFailed as error:
             self._count(failed=len(records))
             logger.warning("%d usage records failed to be sent: %r", len(records), error)
-            self._tell(lambda watcher: watcher.failed(records))
+            self._watchers.tell(lambda watcher: watcher.failed(records))
             return
         self._count(sent=len(records))
-        self._tell(lambda watcher: watcher.delivered(pack.partition, offset, records))
+        self._watchers.tell(lambda watcher: watcher.delivered(pack.partition, offset, records))
         if self._on_delivered is not None:
             try:
                 self._on_delivered(Delivered(pack.partition, offset, records))
