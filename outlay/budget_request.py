@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import msgspec
+
+from outlay.alert_config import AlertConfig
 from outlay.budget import Budget
 from outlay.decision import BudgetRequest
 
 
-def requested_budget(budget: Budget | None, version: int, request: BudgetRequest) -> Budget | None:
-    """The budget that a scope has after a request; None: it has none any more.
+class Held(NamedTuple):
+    """What a scope has: a budget, and an alert configuration of its own; None: it has none."""
+
+    budget: Budget | None = None
+    alerts: AlertConfig | None = None
+
+
+def requested(held: Held, version: int, request: BudgetRequest) -> Held:
+    """What a scope has after a request.
 
     Args:
-        budget: what the scope has now.
+        held: what it has now.
         version: that of the scope's last budget, also when it was taken away since.
         request: what is asked for.
 
     Raises:
-        ValueError: it cannot have that; the text says why.
+        ValueError: it cannot have that; the text says why, and nothing that is secret.
     """
-    current = 0 if budget is None else version
+    current = 0 if held.budget is None else version
     if request.expected_version not in (None, current):
         raise ValueError(f"the budget has version {current}, not {request.expected_version}")
+    if request.action in ("put_alerts", "delete_alerts"):
+        return held._replace(alerts=_requested_alerts(held, request))
     if request.action == "delete":
-        if budget is None:
+        if held.budget is None:
             raise ValueError("there is no budget to delete")
-        return None
-    base = budget if request.action == "patch" and budget is not None else Budget()
-    return base.changed(request.changes)
+        return Held()
+    kept = held.budget if request.action == "patch" else None
+    return held._replace(budget=(kept or Budget()).changed(request.changes))
+
+
+def _requested_alerts(held: Held, request: BudgetRequest) -> AlertConfig | None:
+    if held.budget is None:
+        raise ValueError("there is no budget: make one first, it needs no limits")
+    if request.action == "put_alerts":
+        return msgspec.convert(request.changes, AlertConfig)
+    if held.alerts is None:
+        raise ValueError("there is no alert configuration to delete")
+    return None

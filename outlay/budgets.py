@@ -7,28 +7,21 @@ import contextlib
 import threading
 import time
 from collections.abc import Coroutine, Mapping
-from typing import Any, Literal, TypeVar
-
-import msgspec
-import uuid_utils
+from typing import Any, TypeVar
 
 from outlay import background
+from outlay.alert_config import AlertConfig
 from outlay.background import Background
 from outlay.budget import Budget
+from outlay.budget_asking import alert_fields, budget_changes, budget_fields, budget_request
+from outlay.budget_sending import RequestSending
 from outlay.closing import Closing
-from outlay.connecting import START_TIMEOUT_S, Pauses
-from outlay.decision import (
-    REQUEST_ID_LENGTH_MAX,
-    REQUESTED_BY_LENGTH_MAX,
-    BudgetRequest,
-    Decision,
-    encode,
-)
+from outlay.decision import BudgetRequest, Decision, RequestAction
 from outlay.errors import BudgetRefused, BudgetRequestTimeout
 from outlay.feed import DecisionFeed
 from outlay.scope import Scope
-from outlay.sending import KafkaSender, Sender, SenderFactory
-from outlay.topics import TopicNames, partition_of
+from outlay.sending import KafkaSender, SenderFactory
+from outlay.topics import TopicNames
 
 __all__ = ["BudgetClient"]
 
@@ -44,11 +37,12 @@ class BudgetClient(Closing):
     """Asks for changes of budgets and waits for their outcomes; in any thread or event loop.
 
     A request is sent again until it has arrived, under the same request id: it is carried out
-    once. `put`, `patch` and `delete` wait for what the scope's owner said, as seen in the feed;
-    with `expected_version` a request is refused unless the budget has that version (0: none).
-    Whoever may have to ask again, after a crash say, gives a `request_id`: under one id a scope's
-    owner carries out one request, as long as it is among the last 16 of the scope, and the others
-    are told what became of that one. It is unique over all scopes.
+    once. All methods wait for what the scope's owner said, as seen in the feed; a budget and its
+    alert configuration have one version. With `expected_version` a request is refused unless the
+    budget has that version (0: none). Whoever may have to ask again, after a crash say, gives a
+    `request_id`: under one id a scope's owner carries out one request, as long as it is among the
+    last 16 of the scope, and the others are told what became of that one. It is unique over all
+    scopes.
 
     They raise:
         BudgetRefused: it was refused, with the reason and the budget's version.
@@ -80,12 +74,9 @@ class BudgetClient(Closing):
         topic = (topics or feed.topics).budgets
         self._feed = feed
         self._requested_by = requested_by
-        self._sender_factory = sender_factory or (
-            lambda: KafkaSender(bootstrap_servers, topic, client_options)
+        self._sending = RequestSending(
+            sender_factory or (lambda: KafkaSender(bootstrap_servers, topic, client_options))
         )
-        self._sender: Sender | None = None
-        self._problem = "the broker has not answered yet"
-        self._connecting = asyncio.Lock()
         self._lock = threading.Lock()
         self._background: Background | None = None
 
@@ -100,7 +91,9 @@ class BudgetClient(Closing):
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Decision:
         """Set the whole budget of a scope; the decision that carries it."""
-        request = self._put(scope, budget, expected_version, request_id, requested_by)
+        request = self._request(
+            scope, "put", budget_fields(budget), expected_version, request_id, requested_by
+        )
         return self._run(self._decided(request, timeout_s), timeout_s)
 
     async def aput(
@@ -114,7 +107,9 @@ class BudgetClient(Closing):
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Decision:
         """`put` for code in an event loop."""
-        request = self._put(scope, budget, expected_version, request_id, requested_by)
+        request = self._request(
+            scope, "put", budget_fields(budget), expected_version, request_id, requested_by
+        )
         return await self._arun(self._decided(request, timeout_s), timeout_s)
 
     def patch(
@@ -128,7 +123,9 @@ class BudgetClient(Closing):
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Decision:
         """Change some fields of a scope's budget (a limit of None is taken away), or make one."""
-        request = self._patch(scope, changes, expected_version, request_id, requested_by)
+        request = self._request(
+            scope, "patch", budget_changes(changes), expected_version, request_id, requested_by
+        )
         return self._run(self._decided(request, timeout_s), timeout_s)
 
     async def apatch(
@@ -142,7 +139,9 @@ class BudgetClient(Closing):
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Decision:
         """`patch` for code in an event loop."""
-        request = self._patch(scope, changes, expected_version, request_id, requested_by)
+        request = self._request(
+            scope, "patch", budget_changes(changes), expected_version, request_id, requested_by
+        )
         return await self._arun(self._decided(request, timeout_s), timeout_s)
 
     def delete(
@@ -171,39 +170,74 @@ class BudgetClient(Closing):
         request = self._request(scope, "delete", {}, expected_version, request_id, requested_by)
         await self._arun(self._accepted(request, timeout_s), timeout_s)
 
-    # -- making a request
-
-    def _put(
+    def put_alerts(
         self,
         scope: Scope | str,
-        budget: Budget,
-        version: int | None,
-        request_id: str | None,
-        requested_by: str | None,
-    ) -> BudgetRequest:
-        if not isinstance(budget, Budget):
-            raise ValueError(f"put takes a Budget, not {type(budget).__name__}")
-        fields = msgspec.to_builtins(budget)
-        return self._request(scope, "put", fields, version, request_id, requested_by)
+        alerts: AlertConfig,
+        *,
+        expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Decision:
+        """Set the alert configuration of a scope's budget; the decision with its next version."""
+        fields = alert_fields(alerts)
+        request = self._request(
+            scope, "put_alerts", fields, expected_version, request_id, requested_by
+        )
+        return self._run(self._decided(request, timeout_s), timeout_s)
 
-    def _patch(
+    async def aput_alerts(
         self,
         scope: Scope | str,
-        changes: Mapping[str, Any],
-        version: int | None,
-        request_id: str | None,
-        requested_by: str | None,
-    ) -> BudgetRequest:
-        for name in changes:
-            if name not in Budget.__struct_fields__:
-                raise ValueError(f"a budget has no field {name!r}")
-        # A field alone says little about the whole, which only the owner knows: it has the word.
-        return self._request(scope, "patch", dict(changes), version, request_id, requested_by)
+        alerts: AlertConfig,
+        *,
+        expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Decision:
+        """`put_alerts` for code in an event loop."""
+        fields = alert_fields(alerts)
+        request = self._request(
+            scope, "put_alerts", fields, expected_version, request_id, requested_by
+        )
+        return await self._arun(self._decided(request, timeout_s), timeout_s)
+
+    def delete_alerts(
+        self,
+        scope: Scope | str,
+        *,
+        expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Decision:
+        """Take a budget's own alert configuration away; that of its organization holds then."""
+        request = self._request(
+            scope, "delete_alerts", {}, expected_version, request_id, requested_by
+        )
+        return self._run(self._decided(request, timeout_s), timeout_s)
+
+    async def adelete_alerts(
+        self,
+        scope: Scope | str,
+        *,
+        expected_version: int | None = None,
+        request_id: str | None = None,
+        requested_by: str | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Decision:
+        """`delete_alerts` for code in an event loop."""
+        request = self._request(
+            scope, "delete_alerts", {}, expected_version, request_id, requested_by
+        )
+        return await self._arun(self._decided(request, timeout_s), timeout_s)
 
     def _request(
         self,
         scope: Scope | str,
-        action: Literal["put", "patch", "delete"],
+        action: RequestAction,
         changes: dict[str, Any],
         expected_version: int | None,
         request_id: str | None,
@@ -211,25 +245,7 @@ class BudgetClient(Closing):
     ) -> BudgetRequest:
         if requested_by is None:
             requested_by = self._requested_by
-        if len(requested_by) > REQUESTED_BY_LENGTH_MAX:  # the owner would take it for no request
-            raise ValueError(f"requested_by has at most {REQUESTED_BY_LENGTH_MAX} characters")
-        if request_id is None:
-            request_id = str(uuid_utils.uuid7())
-        elif not 1 <= len(request_id) <= REQUEST_ID_LENGTH_MAX:
-            raise ValueError(f"a request id has 1 to {REQUEST_ID_LENGTH_MAX} characters")
-        request = BudgetRequest(
-            request_id=request_id,
-            scope=scope.key if isinstance(scope, Scope) else Scope.parse(scope).key,
-            action=action,
-            changes=changes,
-            expected_version=expected_version,
-            requested_by=requested_by,
-        )
-        try:
-            encode(request)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
-        return request
+        return budget_request(scope, action, changes, expected_version, request_id, requested_by)
 
     # -- carrying it out, on the background loop
 
@@ -265,46 +281,13 @@ class BudgetClient(Closing):
     async def _deliver(self, request: BudgetRequest, timeout_s: float, deadline_s: float) -> None:
         try:
             async with asyncio.timeout(deadline_s - time.monotonic()):
-                await self._send(request)
+                await self._sending.send(request)
         except TimeoutError:
             text = (
                 f"request {request.request_id} could not be sent within {timeout_s:g} s: "
-                f"{self._problem}"
+                f"{self._sending.problem}"
             )
             raise BudgetRequestTimeout(text, request.request_id) from None
-
-    async def _send(self, request: BudgetRequest) -> None:
-        """Send it until it has arrived: a request id is carried out once, however often it does."""
-        key, pauses = request.scope.encode(), Pauses()
-        while True:
-            try:
-                sender = await self._connected()
-                partition = partition_of(key, sender.partitions)
-                await (await sender.send(partition, key, encode(request)))
-            except Exception as error:
-                self._problem = repr(error)
-                await self._disconnect()
-                await pauses.pause()
-            else:
-                return
-
-    async def _connected(self) -> Sender:
-        async with self._connecting:
-            if self._sender is None:
-                sender = self._sender_factory()
-                try:
-                    async with asyncio.timeout(START_TIMEOUT_S):
-                        await sender.start()
-                except BaseException:
-                    await sender.stop()
-                    raise
-                self._sender = sender
-            return self._sender
-
-    async def _disconnect(self) -> None:
-        sender, self._sender = self._sender, None
-        if sender is not None:
-            await sender.stop()
 
     # -- the background thread
 
@@ -312,7 +295,7 @@ class BudgetClient(Closing):
         with self._lock:
             if self._background is None:
                 self._background = background.acquire()
-                self._connecting = asyncio.Lock()
+                self._sending.begin()
             return self._background
 
     # A request keeps its own bound and says what it was at; this one is for what ends it.
@@ -328,7 +311,7 @@ class BudgetClient(Closing):
             holder, self._background = self._background, None
         if holder is not None:
             with contextlib.suppress(TimeoutError):
-                holder.run(self._disconnect(), CLOSE_TIMEOUT_S)
+                holder.run(self._sending.stop(), CLOSE_TIMEOUT_S)
             holder.release()
 
     async def aclose(self) -> None:

@@ -23,6 +23,9 @@ OUTCOME_PREFIX = b"outcome:"
 REQUEST_ID_LENGTH_MAX = 128
 REQUESTED_BY_LENGTH_MAX = 256
 
+RequestAction = Literal["put", "patch", "delete", "put_alerts", "delete_alerts"]
+"""What a budget request may ask for."""
+
 RequestId = Annotated[str, msgspec.Meta(min_length=1, max_length=REQUEST_ID_LENGTH_MAX)]
 
 
@@ -82,16 +85,26 @@ class BudgetRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to change the budget of a scope, keyed by the scope on the budgets topic.
 
     `patch` changes the fields given (a limit of null is taken away) and makes a budget where there
-    was none, `put` sets the whole budget, `delete` takes it away. With `expected_version` the
-    request is refused unless the budget has that version (0: there is none).
+    was none, `put` sets the whole budget, `delete` takes it away, and its alert configuration with
+    it. `put_alerts` sets the whole of that, `delete_alerts` takes it away; both leave the budget as
+    it is, with its next version. With `expected_version` the request is refused unless the budget
+    has that version (0: there is none).
     """
 
     request_id: RequestId
     scope: str
-    action: Literal["put", "patch", "delete"]
+    action: RequestAction
     changes: dict[str, Any] = {}
     expected_version: Annotated[int, msgspec.Meta(ge=0)] | None = None
     requested_by: Annotated[str, msgspec.Meta(max_length=REQUESTED_BY_LENGTH_MAX)] = ""
+
+    def __repr__(self) -> str:
+        """Without the changes: an alert configuration's must not be seen in a log."""
+        return (
+            f"BudgetRequest(request_id={self.request_id!r}, scope={self.scope!r},"
+            f" action={self.action!r}, changes of {sorted(self.changes)},"
+            f" expected_version={self.expected_version}, requested_by={self.requested_by!r})"
+        )
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -39,6 +39,26 @@ class TopicNames:
         return f"{self.prefix}.audit"
 
     @property
+    def alerts(self) -> str:
+        return f"{self.prefix}.alerts"
+
+    @property
+    def alert_configs(self) -> str:
+        return f"{self.prefix}.alerts.configs"
+
+    @property
+    def alert_deliveries(self) -> str:
+        return f"{self.prefix}.alerts.deliveries"
+
+    @property
+    def alert_state(self) -> str:
+        return f"{self.prefix}.alerts.state"
+
+    @property
+    def alerts_dead(self) -> str:
+        return f"{self.prefix}.alerts.dead"
+
+    @property
     def rejected(self) -> str:
         return f"{self.prefix}.usage.rejected"
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
+from outlay.alert import Alert
+from outlay.alert_config import AlertConfigRecord
 from outlay.budget_plan import BudgetsFile
 from outlay.decision import BudgetRequest, Decision, Outcome, Watermark
 from outlay.judging import RECORDS_PER_MESSAGE_MAX
 from outlay.usage import UsageRecord
-from schemas.messages import AuditRecord, DeadLetter, PartialsMessage
+from schemas.messages import AlertDelivery, AuditRecord, DeadLetter, PartialsMessage
 
 FOLDER = Path(__file__).parent / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -46,6 +48,9 @@ _TYPES: dict[str, Any] = {
     "budget-request": BudgetRequest,
     "partials": PartialsMessage,
     "audit": AuditRecord,
+    "alert": Alert,
+    "alert-config": AlertConfigRecord,
+    "alert-delivery": AlertDelivery,
     "dead-letter": DeadLetter,
     "budgets-file": BudgetsFile,
 }
@@ -73,6 +78,11 @@ def schemas() -> dict[str, dict[str, Any]]:
         record["properties"][field] |= more
     definitions = made["budgets-file"]["$defs"]
     definitions["Budget"] = _as_written(definitions["Budget"])
+    # In the file they stand in their budgets.
+    alerts = definitions["BudgetsFile"]["properties"].pop("alerts")["additionalProperties"]
+    definitions["Budget"]["properties"]["alerts"] = alerts
+    thresholds = definitions["FileAlerts"]["properties"]["thresholds"]
+    thresholds["items"] = {"anyOf": [{"type": "number"}, thresholds["items"]]}
     made["usage-message"] = _schema(
         "usage-message",
         {

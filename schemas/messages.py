@@ -11,7 +11,11 @@ from typing import Literal
 
 import msgspec
 
+from outlay.alert import AlertEvent
+from outlay.alert_config import AlertConfig
 from outlay.budget import Amounts, Budget
+from outlay.decision import RequestAction
+from outlay.detection import Detection
 
 
 class Entry(msgspec.Struct, array_like=True, gc=False):
@@ -33,18 +37,34 @@ Windows = dict[str, dict[str, Entry]]
 """Entries by window name and scope key."""
 
 
-class PartialsMessage(msgspec.Struct, frozen=True):
+class AlertDefaults(msgspec.Struct, frozen=True):
+    """What of an organization's alert configuration holds for its budgets without an own one.
+
+    `version` is that of the change that led to it, and `day` the ordinal of that one's day.
+    `detection` is null where the organization has none any more. Nothing of it is secret.
+    """
+
+    version: int
+    day: int
+    detection: Detection | None
+
+
+class PartialsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a usage partition has for one totals partition.
 
     `progress` is the offset up to which everything has been told, None on all but the last part
     of a flush; -1 where the partition is empty yet. `floor_day` is the day ordinal of the newest
     message of the usage partition, 0 when it has seen none.
+
+    On the same way the owner of an organization's scope tells all totals partitions the defaults
+    for its alerts: a message of its own, with no entries, and with the scope's key.
     """
 
     partition: int
     floor_day: int
     progress: int | None
     entries: Windows
+    alert_defaults: dict[str, AlertDefaults] = {}
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +73,8 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     There is one for each decided request, also for a refused one, whose `reason` says why. A
     request that comes again under its id is not decided again. `before` and `after` are the
     scope's budget before the request and after it, null where it has none; of a refused one they
-    are equal. `version` is the budget's after the request, 0 when there is none. `requested_at` is
+    are equal; and so for its alert configuration, which is told without what is secret of it.
+    `version` is the budget's after the request, 0 when there is none. `requested_at` is
     the time of the request's message. `partition` and `offset` are where that stands on the
     budgets topic: they identify the record, which a replay may write again.
     """
@@ -61,7 +82,7 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     scope: str
     organization_id: str
-    action: Literal["put", "patch", "delete"]
+    action: RequestAction
     accepted: bool
     reason: str
     version: int
@@ -71,6 +92,34 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     requested_at: datetime
     partition: int
     offset: int
+    alerts_before: AlertConfig | None = None
+    alerts_after: AlertConfig | None = None
+
+
+class AlertDelivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt to deliver an alert, or several that were merged, through one channel.
+
+    `delivery_id` is the webhook's id: constant over all attempts, that of the alert where nothing
+    was merged. `target` is where it went, as it may be shown: a URL's host, or the addresses.
+    `code` is the HTTP status or the SMTP reply, None where there was no answer. After `retrying`
+    there is another attempt, at `next_attempt_at`; `failed` was the last: it is a dead letter.
+    """
+
+    delivery_id: str
+    alert_ids: tuple[str, ...]
+    scope: str
+    organization_id: str
+    event: AlertEvent
+    channel: Literal["webhook", "email"]
+    target: str
+    attempt: int
+    status: Literal["delivered", "retrying", "failed"]
+    code: int | None
+    reason: str
+    attempted_at: datetime
+    duration_ms: int
+    next_attempt_at: datetime | None = None
+    test: bool = False
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -89,6 +89,7 @@ def _declare_tables(app: App, settings: Settings, changelogs: Changelogs) -> Non
     write_behind_table(app, "partials", changelogs.partials, settings.usage_partitions)
     write_behind_table(app, "totals", changelogs.totals, settings.totals_partitions)
     write_behind_table(app, "budgets", changelogs.budgets, settings.totals_partitions)
+    write_behind_table(app, "alerts", changelogs.alerts, settings.totals_partitions)
 
 
 def _declare_agents(app: App, settings: Settings, names: TopicNames) -> None:

@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from outlay.budget import Budget
+from outlay.alert_config import AlertConfig
+from outlay.budget_request import Held
 from outlay.decision import BudgetRequest
 from outlay.scope import Scope
 from schemas.messages import AuditRecord
@@ -38,8 +39,8 @@ def audit_record(
     accepted: bool,
     version: int,
     reason: str,
-    before: Budget | None,
-    after: Budget | None,
+    before: Held,
+    after: Held,
     partition: int,
     offset: int,
     timestamp_ms: int,
@@ -53,18 +54,25 @@ def audit_record(
         accepted=accepted,
         reason=reason,
         version=version,
-        before=before,
-        after=after,
+        before=before.budget,
+        after=after.budget,
         requested_by=request.requested_by,
         requested_at=_time(timestamp_ms),
         partition=partition,
         offset=offset,
+        alerts_before=_shown(before.alerts),
+        alerts_after=_shown(after.alerts),
     )
 
 
 def audit_message(record: AuditRecord) -> Message:
     """The message that carries a record, keyed by the scope as the request was."""
     return record.scope.encode(), _encode(record)
+
+
+def _shown(alerts: AlertConfig | None) -> AlertConfig | None:
+    """As it may be shown: more people read the audit than may send as the organization."""
+    return None if alerts is None else alerts.masked
 
 
 def _time(timestamp_ms: int) -> datetime:

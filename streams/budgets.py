@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from outlay.alert_config import SECRET_PREFIX, AlertConfig
 from outlay.budget import Budget
-from outlay.budget_request import requested_budget
+from outlay.budget_request import Held, requested
 from outlay.decision import BudgetRequest, decode_request
 from outlay.scope import Scope
 from schemas.messages import AuditRecord
@@ -39,7 +40,9 @@ class Answer(msgspec.Struct, frozen=True):
 class BudgetState(msgspec.Struct, frozen=True):
     """What the owner keeps of a scope: its budget if it has one, and the requests decided.
 
-    `day` is that of the last request's message, as an ordinal.
+    `day` is that of the last request's message, as an ordinal. `made` is the version at which the
+    budget was made, `alerts` its own alert configuration and `alerts_version` the version at which
+    that was changed or taken away; 0 where it never had one.
     """
 
     budget: Budget | None = None
@@ -48,6 +51,14 @@ class BudgetState(msgspec.Struct, frozen=True):
     day: int = 0
     request_id: str = ""
     recent: tuple[Answer, ...] = ()
+    made: int = 0
+    alerts: AlertConfig | None = None
+    alerts_version: int = 0
+
+    @property
+    def held(self) -> Held:
+        """What the scope has."""
+        return Held(self.budget, self.alerts)
 
 
 NO_BUDGET = BudgetState()
@@ -130,8 +141,8 @@ class Budgets:
             accepted=answer.accepted,
             version=answer.version,
             reason=answer.reason,
-            before=state.budget,
-            after=after.budget,
+            before=state.held,
+            after=after.held,
             partition=self.partition,
             offset=offset,
             timestamp_ms=timestamp_ms,
@@ -154,17 +165,32 @@ class Budgets:
 
 
 def _carry_out(state: BudgetState, request: BudgetRequest) -> tuple[BudgetState, Answer]:
-    """The state with the budget that a request leads to, and the answer; the same if refused."""
+    """The state that a request leads to, and the answer; the same if refused."""
     try:
-        budget = requested_budget(state.budget, state.version, request)
+        held = requested(state.held, state.version, request)
     except ValueError as error:
         version = state.version if state.budget is not None else 0
         return state, Answer(request.request_id, False, version, cut_reason(str(error)))
     version = state.version + 1
+    concerns_alerts = request.action.endswith("_alerts") or held.alerts != state.alerts
     after = msgspec.structs.replace(
-        state, budget=budget, version=version, request_id=request.request_id
+        state,
+        budget=held.budget,
+        version=version,
+        request_id=request.request_id,
+        made=version if state.budget is None else state.made,
+        alerts=held.alerts,
+        alerts_version=version if concerns_alerts else state.alerts_version,
     )
-    return after, Answer(request.request_id, True, version if budget is not None else 0)
+    return after, Answer(request.request_id, True, version if held.budget is not None else 0)
+
+
+def showable(value: bytes | None) -> bytes | None:
+    """What is no request, as a dead letter may show it: None where it may hold secrets."""
+    return None if value and any(word in value for word in _SECRET_WORDS) else value
+
+
+_SECRET_WORDS = (b"webhook_", SECRET_PREFIX.encode())
 
 
 def _parse(value: bytes | None) -> BudgetRequest:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from outlay.budget import NOTHING, Amounts, Rules, State, evaluate
+from outlay.budget import Rules, State, evaluate
 from outlay.decision import (
     OUTCOME_PREFIX,
     WATERMARK_KEY,
@@ -61,8 +61,8 @@ class Decisions:
         self._day = 0
 
     def moved(self, scopes: set[str]) -> None:
-        """The totals or the budgets of some scopes may have changed."""
-        self._moved |= self._budgets.states.keys() & scopes
+        """The totals or the budgets of some scopes, all known to the owner, may have changed."""
+        self._moved |= scopes
 
     def answered(self, scope: str, answer: Answer) -> None:
         """A request was answered: whoever asked waits for it."""
@@ -83,15 +83,18 @@ class Decisions:
         if due:
             self._refreshed_at_ms = now_ms
         due = due or len(self._moved) <= self._at_once_max
+        windows = told_windows(now)
         for scope in list(self._moved):
-            yield from self._publish_scope(scope, now, due)
+            yield from self._publish_scope(scope, now, windows, due)
         for scope, answer in self._outcomes:
             yield _outcome(scope, answer, now)
         self._outcomes.clear()
         if not self._moved:
             yield from self._publish_watermark(now, now_ms)
 
-    def _publish_scope(self, scope: str, now: datetime, due: bool) -> Iterator[Message]:
+    def _publish_scope(
+        self, scope: str, now: datetime, windows: list[str], due: bool
+    ) -> Iterator[Message]:
         state = self._budgets.states.get(scope, NO_BUDGET)  # a deleted one may be forgotten by now
         if state.budget is None:
             self._moved.discard(scope)
@@ -105,7 +108,8 @@ class Decisions:
             rules = Rules(state.budget)
             self._rules[scope] = (state.version, rules)
         day, month = window_names(now.toordinal())
-        level = evaluate(rules, self._amounts(scope, day), self._amounts(scope, month)).state
+        amounts = self._totals.amounts
+        level = evaluate(rules, amounts(scope, day), amounts(scope, month)).state
         if not due and self._published.get(scope) == (level, state.version):
             return
         self._moved.discard(scope)
@@ -117,17 +121,13 @@ class Decisions:
             budget=state.budget,
             windows={
                 name: window_usage(*total)
-                for name in told_windows(now)
+                for name in windows
                 if (total := self._totals.total(scope, name)) is not None
             },
             request_id=state.request_id,
             published_at=now,
         )
         yield scope.encode(), encode(decision)
-
-    def _amounts(self, scope: str, window: str) -> Amounts:
-        total = self._totals.total(scope, window)
-        return NOTHING if total is None else total[0]
 
     def _publish_watermark(self, now: datetime, now_ms: int) -> Iterator[Message]:
         progress = self._totals.progress

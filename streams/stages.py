@@ -38,6 +38,10 @@ class Changelogs:
     def budgets(self) -> str:
         return f"{self.app_id}-budgets-changelog"
 
+    @property
+    def alerts(self) -> str:
+        return f"{self.app_id}-alerts-changelog"
+
 
 @lru_cache(maxsize=16)
 def totals_partition_of(totals_partitions: int) -> Callable[[str], int]:
@@ -85,7 +89,7 @@ class PartialsStage:
 
 
 class TotalsStage:
-    """Stage 2: partials and budget requests in, decisions out; owned by partition of the scopes."""
+    """Stage 2: partials and budget requests in, decisions and alerts out; owned by scopes."""
 
     name = "totals"
     comes_in_bursts = True
@@ -100,8 +104,13 @@ class TotalsStage:
         at_once_max: int = AT_ONCE_MAX,
     ) -> None:
         self.sources: tuple[str, ...] = (topics.partials, topics.budgets)
-        self.changelogs: tuple[str, ...] = (changelogs.totals, changelogs.budgets)
+        self.changelogs: tuple[str, ...] = (
+            changelogs.totals,
+            changelogs.budgets,
+            changelogs.alerts,
+        )
         self._topics = topics
+        self._totals_partitions = totals_partitions
         self._totals_partition = totals_partition_of(totals_partitions)
         self._refresh_ms = refresh_ms
         self._at_once_max = at_once_max
@@ -113,7 +122,9 @@ class TotalsStage:
             topics=self._topics,
             totals_changelog=self.changelogs[0],
             budgets_changelog=self.changelogs[1],
+            alerts_changelog=self.changelogs[2],
             partition_of=self._totals_partition,
+            partitions=self._totals_partitions,
             refresh_ms=self._refresh_ms,
             at_once_max=self._at_once_max,
         )

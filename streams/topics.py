@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, TopicAlreadyExistsError, for_code
 
 from outlay.judging import MESSAGE_BYTES_MAX
+from outlay.topics import TopicNames
 from schemas.settings import Settings
 from streams.stages import Changelogs
 
@@ -23,6 +24,10 @@ READY_TIMEOUT_S = 30.0
 AUDIT_RETENTION_DAYS = 400
 """How long the audit topic keeps who changed which budget: a year, and time to read it. What
 ClickHouse has read stays there."""
+
+ALERTS_RETENTION_DAYS = 30
+"""How long alerts, what became of their delivery, and those that could not be delivered are kept on
+their topics."""
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
@@ -74,9 +79,27 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
             {"cleanup.policy": "delete", "retention.ms": str(AUDIT_RETENTION_DAYS * _DAY_MS)},
         ),
         TopicSpec(names.rejected, 1, {"retention.ms": str(30 * _DAY_MS)}),
+        *_alert_topics(names, totals),
         TopicSpec(changelogs.partials, usage, _COMPACTED),
         TopicSpec(changelogs.totals, totals, _COMPACTED),
         TopicSpec(changelogs.budgets, totals, _COMPACTED),
+        TopicSpec(changelogs.alerts, totals, _COMPACTED),
+    ]
+
+
+def _alert_topics(names: TopicNames, totals: int) -> list[TopicSpec]:
+    """What the stream tells of crossings, and what their delivery keeps."""
+    # Never compacted, whatever the broker's default is: a scope has more than one alert.
+    kept = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(ALERTS_RETENTION_DAYS * _DAY_MS),
+    }
+    return [
+        TopicSpec(names.alerts, totals, kept),
+        TopicSpec(names.alert_configs, totals, _COMPACTED),
+        TopicSpec(names.alert_state, totals, _COMPACTED),
+        TopicSpec(names.alert_deliveries, totals, kept),
+        TopicSpec(names.alerts_dead, 1, kept),
     ]
 
 

@@ -69,11 +69,11 @@ class Totals:
 
     # -- reading
 
-    def merge(self, message: PartialsMessage) -> set[str]:
-        """Take over what one usage partition tells; returns the scopes that it concerns."""
+    def merge(self, message: PartialsMessage) -> Windows:
+        """Take over what one usage partition tells; returns what of it is not forgotten."""
         self._raise_floor(message.floor_day)
         partition = message.partition
-        concerned: set[str] = set()
+        concerned: Windows = {}
         for window, told in message.entries.items():
             if is_forgotten(window, self._floor):
                 self.late += len(told)  # forgotten here: it never starts again
@@ -82,7 +82,7 @@ class Totals:
             before = len(dirty)
             _merge(self._scopes(partition, window), told, dirty)
             self.dirty_count += len(dirty) - before
-            concerned.update(told)
+            concerned[window] = told
         progress = message.progress
         if progress is not None and progress > self.progress.get(partition, -2):
             self.progress[partition] = progress
@@ -94,15 +94,29 @@ class Totals:
 
     def total(self, scope: str, window: str) -> tuple[Amounts, dict[int, int]] | None:
         """The total of a (scope, window), and the offsets that it contains; None when unknown."""
-        total, offsets = NOTHING, {}
+        offsets = {}
+        cost_nano = executions = input_tokens = output_tokens = 0
         for partition, windows in self.parts.items():
             entry = windows.get(window, _NO_SCOPES).get(scope)
-            if entry is not None:
-                total += entry.amounts
+            if entry is not None:  # added up here: a sum object for each takes three times as long
+                cost_nano += entry.cost_nano
+                executions += entry.executions
+                input_tokens += entry.input_tokens
+                output_tokens += entry.output_tokens
                 offsets[partition] = entry.offset
+        total = Amounts(cost_nano, executions, input_tokens, output_tokens)
         return (total, offsets) if offsets else None
 
+    def amounts(self, scope: str, window: str) -> Amounts:
+        """The same without the offsets; nothing when unknown."""
+        total = self.total(scope, window)
+        return NOTHING if total is None else total[0]
+
     # -- forgetting
+
+    def is_forgotten(self, window: str) -> bool:
+        """Whether a window is older than what is kept."""
+        return is_forgotten(window, self._floor)
 
     def _raise_floor(self, day: int) -> None:
         if self.floor_day < day <= DAY_MAX:

@@ -1,4 +1,4 @@
-"""The totals stage: one partition of totals, budgets and decisions, in one state.
+"""The totals stage: one partition of totals, budgets, decisions and alerts, in one state.
 
 It reads the partials and the budget requests of its partition; what it writes goes in one flush.
 """
@@ -14,12 +14,14 @@ from outlay.topics import TopicNames
 from outlay.window import DAY_RETENTION_DAYS
 from schemas.messages import AuditRecord, DeadLetter
 from streams import messages
+from streams.alert_configs import AlertConfigs
 from streams.audit import audit_message
 from streams.batch import Batch, SourceRecord, unseen
-from streams.budgets import Budgets, RequestError
+from streams.budgets import Budgets, RequestError, showable
 from streams.counts import Count
+from streams.crossings import Crossings
 from streams.decisions import AT_ONCE_MAX, Decisions
-from streams.flush import Flush, Outgoing, Unit, apart, cut
+from streams.flush import Flush, Outgoing, Transaction, Unit, apart, cut
 from streams.totals import Totals
 
 DIRTY_MAX = 500_000
@@ -45,7 +47,9 @@ class TotalsState:
         topics: TopicNames,
         totals_changelog: str,
         budgets_changelog: str,
+        alerts_changelog: str,
         partition_of: Callable[[str], int],
+        partitions: int,
         refresh_ms: int,
         at_once_max: int = AT_ONCE_MAX,
     ) -> None:
@@ -55,13 +59,16 @@ class TotalsState:
         self.decisions = Decisions(
             self.totals, self.budgets, refresh_ms=refresh_ms, at_once_max=at_once_max
         )
+        self.crossings = Crossings(self.totals, self.budgets)
+        self._configs = AlertConfigs(partition, self.budgets, topics, partitions)
         self.positions: dict[str, int] = {}
         """The next offset to apply, by source topic."""
         self._counts: Counter[Count] = Counter()
         self._topics = topics
-        self._changelogs: dict[str, Totals | Budgets] = {
+        self._changelogs: dict[str, Totals | Budgets | Crossings] = {
             totals_changelog: self.totals,
             budgets_changelog: self.budgets,
+            alerts_changelog: self.crossings,
         }
         self._committed: dict[str, int] = {}
         self._hold: dict[str, int] = {}
@@ -116,28 +123,39 @@ class TotalsState:
         try:
             message = messages.decode_partials(record.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self._reject(self._topics.partials, record, f"not a partials message: {error}")
+            reason = f"not a partials message: {error}"
+            self._reject(self._topics.partials, record, record.value, reason)
             return
-        self.decisions.moved(self.totals.merge(message))
+        states = self.budgets.states
+        for window, told in self.totals.merge(message).items():
+            if concerned := states.keys() & told.keys():  # as long as the shorter of the two
+                self.decisions.moved(concerned)
+                self.crossings.moved(window, concerned)
+        if message.alert_defaults:
+            newer = self.crossings.defaults.take(message.alert_defaults)
+            self.crossings.told_defaults(newer)
 
     def _request(self, record: SourceRecord) -> None:
         try:
             decided = self.budgets.decide(record.value, record.offset, record.timestamp)
         except RequestError as error:
-            self._reject(self._topics.budgets, record, str(error))
+            self._reject(self._topics.budgets, record, showable(record.value), str(error))
             return
-        self.decisions.moved({decided.scope})
+        if decided.scope in self.budgets.states:  # else it belongs to another partition
+            self.decisions.moved({decided.scope})
+        self.crossings.changed(decided.scope)
+        self._configs.changed(decided.scope)
         if decided.answer is not None:
             self.decisions.answered(decided.scope, decided.answer)
         if decided.audit is not None:
             self._audits.append(decided.audit)
 
-    def _reject(self, topic: str, record: SourceRecord, reason: str) -> None:
+    def _reject(self, topic: str, record: SourceRecord, shown: bytes | None, reason: str) -> None:
         self._counts["rejected"] += 1
         self._rejected.append(
             messages.dead_letter(
                 reason,
-                record.value,
+                shown,
                 topic=topic,
                 partition=self.partition,
                 offset=record.offset,
@@ -168,6 +186,7 @@ class TotalsState:
         The input is committed only up to what the published decisions contain: while one waits
         for its refresh, or everything for the end of the take-over, nothing is.
         """
+        configs = [] if self.holds else list(self._configs.publish())
         outputs = [] if self.holds else self._publications(now_ms)
         outputs += self._audit()
         changelog = list(self._changes())
@@ -177,18 +196,26 @@ class TotalsState:
         settled = (
             not self.holds and not self.decisions.waiting and self.positions != self._committed
         )
-        if not (outputs or changelog or letters or settled):
+        if not (configs or outputs or changelog or letters or settled):
             return None
         self._rejected.clear()
         offsets = {}
         if settled:
             self._committed = dict(self.positions)
             offsets = {(topic, self.partition): at for topic, at in self.positions.items()}
-        return cut(_units([*outputs, *letters], changelog), offsets)
+        plan = cut(_units([*outputs, *letters], changelog), offsets)
+        if not configs:
+            return plan
+        # By themselves: within a transaction no topic waits for another, and whoever reads of a
+        # version in a decision is to find the configuration.
+        return Flush([Transaction(outputs=configs), *plan.transactions])
 
     def _publications(self, now_ms: int) -> list[Outgoing]:
-        published = list(self.decisions.publish(now_ms))
-        return [Outgoing(self._topics.decisions, self.partition, published)] if published else []
+        published = {
+            self._topics.decisions: list(self.decisions.publish(now_ms)),
+            self._topics.alerts: list(self.crossings.detect(now_ms)),
+        }
+        return [Outgoing(topic, self.partition, told) for topic, told in published.items() if told]
 
     def _audit(self) -> list[Outgoing]:
         """The records of what was decided since the last flush, also after a take-over.
@@ -202,7 +229,10 @@ class TotalsState:
 
     def _changes(self) -> Iterable[Outgoing]:
         if self.totals.floor_rose:
-            self.budgets.forget(self.totals.floor_day - DAY_RETENTION_DAYS)
+            before_day = self.totals.floor_day - DAY_RETENTION_DAYS
+            self.budgets.forget(before_day)
+            # A day earlier: a version of a budget made after a forgotten one is to be the newer.
+            self.crossings.forget(before_day + 1)
         for changelog, table in self._changelogs.items():
             if changes := list(table.take_changes()):
                 yield Outgoing(changelog, self.partition, changes)

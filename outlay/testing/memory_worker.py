@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
 
-from outlay.budget import Budget, Rules, evaluate
-from outlay.budget_request import requested_budget
+from outlay.budget import Rules, evaluate
+from outlay.budget_request import Held, requested
 from outlay.decision import (
     OUTCOME_PREFIX,
     WATERMARK_KEY,
@@ -31,16 +31,17 @@ Publication = tuple[int, bytes, bytes | None]
 
 
 class _Kept:
-    """A scope's budget, or that it had one: versions go on after a budget is taken away."""
+    """What a scope has, or had: versions go on after a budget is taken away."""
 
-    def __init__(self, budget: Budget | None, version: int, request_id: str) -> None:
-        self.budget = budget
+    def __init__(self, held: Held, version: int, request_id: str) -> None:
+        self.held = held
+        self.budget = budget = held.budget
         self.version = version
         self.request_id = request_id
         self.rules = None if budget is None else Rules(budget)
 
 
-_NO_BUDGET = _Kept(None, 0, "")
+_NO_BUDGET = _Kept(Held(), 0, "")
 
 
 class MemoryWorker:
@@ -71,13 +72,13 @@ class MemoryWorker:
     def _carry_out(self, request: BudgetRequest, now: datetime) -> Outcome:
         kept = self._budgets.get(request.scope, _NO_BUDGET)
         try:
-            budget = requested_budget(kept.budget, kept.version, request)
+            held = requested(kept.held, kept.version, request)
         except ValueError as error:
             version = 0 if kept.budget is None else kept.version
             return Outcome(request.request_id, request.scope, False, version, str(error), now)
-        kept = self._budgets[request.scope] = _Kept(budget, kept.version + 1, request.request_id)
+        kept = self._budgets[request.scope] = _Kept(held, kept.version + 1, request.request_id)
         self._moved.add(request.scope)
-        version = 0 if budget is None else kept.version
+        version = 0 if kept.budget is None else kept.version
         return Outcome(request.request_id, request.scope, True, version, "", now)
 
     def publish(self, now: datetime) -> Iterator[Publication]:

@@ -93,19 +93,12 @@ def test_partials_are_trimmed_and_a_restart_goes_on(kafka: Broker, tmp_path: Pat
         wait_until("the totals go on", lambda: executions(log, app_id) == 15)
 
 
-@pytest.mark.skipif(not kafka_possible(), reason="Apache Kafka cannot be started here")
-def test_a_worker_obeys_while_it_recovers(tmp_path: Path) -> None:
+def test_a_worker_obeys_while_it_recovers(kafka: Broker, tmp_path: Path) -> None:
     """A start that does not come to its end can be stopped."""
-    broker = KafkaBroker(tmp_path / "kafka")
-    broker.start()
-    try:
-        stack = new_stack(broker, tmp_path / "stack")
-        with stack:
-            stack.workers[0].start()
-            wait_until("it starts", lambda: "worker starts" in log_of(stack)())
-            assert stack.workers[0].stop() == 0
-    finally:
-        broker.stop()
+    with new_stack(kafka, tmp_path) as stack:
+        stack.workers[0].start()
+        wait_until("it starts", lambda: "worker starts" in log_of(stack)())
+        assert stack.workers[0].stop() == 0
 
 
 def test_a_worker_whose_settings_do_not_fit_the_topics_does_not_start(

@@ -9,7 +9,7 @@ from outlay import background
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left():
+def nothing_is_left(spared):
     """Every test ends what it starts: the background thread ends with its last user."""
     before = set(threading.enumerate())
     yield

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import NamedTuple
 
+import msgspec
+from msgspec.structs import replace
+
+from outlay.alert import Alert, decode_alert
+from outlay.alert_config import AlertConfigRecord, decode_config_record
 from outlay.decision import (
     OUTCOME_PREFIX,
     WATERMARK_KEY,
@@ -49,9 +55,22 @@ START = datetime(2026, 2, 27, 22, 0, tzinfo=UTC)
 AGENTS = ["a1", "a2", "a3"]
 TEAMS = [None, "t1", "t2"]
 USERS = [None, "u1"]
+SECRET = "whsec_" + "c2VjcmV0" * 4
+THRESHOLDS = [["0.5", "0.75", "0.9", "1"], ["0.01", "0.02", "0.3"], ["0.9", "1.5"], []]
 SCOPES = ["organization:acme", "organization:acme/team:t1", "organization:acme/agent:a1"]
 
 Key = tuple[str, str]
+
+
+class Had(NamedTuple):
+    """What a scope has by the requests, and by its last version; no thresholds: no own ones."""
+
+    limit: Decimal | None = None
+    version: int = 0
+    exists: bool = False
+    thresholds: tuple[Decimal, ...] | None = None
+
+
 ACTIONS = (
     "emit", "emit", "emit", "apply", "apply", "apply", "flush", "flush", "step", "step", "step",
     "crash", "freeze", "wake", "rebalance", "seek_back", "compact", "clock", "request", "bad",
@@ -160,6 +179,9 @@ class World:
         self._held: dict[tuple[int, str], Decision] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._audited: dict[TopicPartition, AuditRecord] = {}
+        self._alerts: dict[str, Alert] = {}
+        self._named: set[tuple[object, ...]] = set()
+        self._configs: dict[str, AlertConfigRecord | None] = {}
         self._serial = 0
         self._jumped = False
         self.rebalance(random.Random(0))
@@ -235,12 +257,25 @@ class World:
             changes={"monthly_budget_usd": rng.choice(("5", "50", "500", "0", "-1"))},
             expected_version=rng.choice((None, None, None, 0, 1, 2)),
         )
+        if rng.random() < 0.4:
+            request = self._alert_request(request, rng)
         if made and rng.random() < 0.2:
             request = rng.choice(made)  # a client that asks again
         made.append(request)
         self.broker.append(
             (TOPICS.budgets, q), request.scope.encode(), encode(request), self.now_ms
         )
+
+    def _alert_request(self, request: BudgetRequest, rng: random.Random) -> BudgetRequest:
+        changes = {
+            "thresholds": rng.choice(THRESHOLDS),
+            "webhook_secrets": [SECRET],
+            "alert_once_per_threshold": rng.random() < 0.7,
+            "cooldown_minutes": rng.choice((0, 15)),
+        }
+        if rng.random() < 0.3:
+            return replace(request, action="delete_alerts", changes={})
+        return replace(request, action="put_alerts", changes=changes)
 
     def apply(self, rng: random.Random) -> None:
         for task in self._some(rng):
@@ -336,6 +371,34 @@ class World:
             self._observe_decision(partition, record.key, record.value)
         elif topic == TOPICS.audit:
             self._observe_audit(partition, decode_audit(record.value or b""))
+        elif topic == TOPICS.alerts:
+            self._observe_alert(partition, decode_alert(record.value or b""))
+        elif topic == TOPICS.alert_configs and record.key is not None:
+            config = None if record.value is None else decode_config_record(record.value)
+            self._configs[record.key.decode()] = config
+        elif topic == CHANGELOGS.alerts and record.value is not None and b"limits" in record.value:
+            self._observe_seen((record.key or b"").decode(), record.value)
+        holds_secrets = topic in (TOPICS.alert_configs, CHANGELOGS.budgets)
+        if not holds_secrets and SECRET.encode() in (record.value or b""):
+            self.violate(f"{topic} shows a secret")
+
+    def _observe_alert(self, q: int, alert: Alert) -> None:
+        """An id names one thing."""
+        if partition_of(alert.scope.encode(), Q) != q:
+            self.violate(f"{alert} in partition {q}")
+        first = self._alerts.setdefault(alert.alert_id, alert)
+        self._named.add(named(alert))
+        if named(first) != named(alert):
+            self.violate(f"{alert.alert_id} is {first}, and then {alert}")
+
+    def _observe_seen(self, key: str, value: bytes) -> None:
+        """What the changelog shows as told has been told."""
+        scope, window = key.split(" ")
+        for kind, marks in msgspec.json.decode(value)["limits"].items():
+            for threshold, (episode, _) in marks.get("crossed", {}).items():
+                name = (scope, window, kind, "crossed", 0, Decimal(threshold), episode)
+                if name not in self._named:
+                    self.violate(f"{name} was not told, and is kept as told")
 
     def _observe_audit(self, q: int, record: AuditRecord) -> None:
         """What is told again of a request is the same."""
@@ -363,7 +426,8 @@ class World:
             outcome = decode_outcome(value)
             first = self._outcomes.setdefault(outcome.request_id, outcome)
             told = (outcome.accepted, outcome.version, outcome.reason)
-            if told != (first.accepted, first.version, first.reason):
+            known = (first.accepted, first.version, first.reason)
+            if told != known and not self._jumped:  # else what was answered was forgotten
                 self.violate(f"request {outcome.request_id}: {first}, and then {outcome}")
         elif value is None:
             self._held.pop((q, key.decode()), None)
@@ -373,6 +437,11 @@ class World:
     def _check_decision(self, q: int, decision: Decision) -> None:
         before = self._held.get((q, decision.scope))
         self._held[q, decision.scope] = decision
+        made = next(r for r in self.requests[q] if r.request_id == decision.request_id)
+        if made.action.endswith("_alerts"):
+            config = self._configs.get(decision.scope)
+            if (config is not None) != (made.action == "put_alerts"):
+                self.violate(f"decision of {decision.scope} before the configuration {config}")
         for window, usage in decision.windows.items():
             key = (decision.scope, window)
             want = [self.truth(p, key, offset) for p, offset in usage.offsets.items()]
@@ -433,6 +502,7 @@ class World:
                     self._check_totals(task.state)
                     if not self._jumped:  # else versions of deleted budgets were forgotten
                         self._check_budgets(task.state)
+                        self._check_alerts(task.state)
                 assert isinstance(task.state, Partials | TotalsState)
                 self._check_committed(task)
         letters = self.broker.logs[TOPICS.rejected, 0]
@@ -456,28 +526,21 @@ class World:
     def _check_budgets(self, state: TotalsState) -> None:
         """The requests in the order of their log, each once, decide the budgets."""
         q, seen = state.partition, set()
-        budgets: dict[str, tuple[Decimal | None, int, bool]] = {}
+        budgets: dict[str, Had] = {}
         for offset, request in enumerate(self.requests[q]):
             if request.request_id in seen:
                 assert (q, offset) not in self._audited, "a repeated request was audited"
                 continue
             seen.add(request.request_id)
-            limit, version, exists = before = budgets.get(request.scope, (None, 0, False))
-            wrong = request.expected_version not in (None, version if exists else 0)
-            delete = request.action == "delete"
-            if (
-                wrong
-                or (delete and not exists)
-                or (not delete and request.changes["monthly_budget_usd"] == "-1")
-            ):
-                self._check_audit((q, offset), request, False, before, before)
-                continue
-            limit = None if delete else Decimal(request.changes["monthly_budget_usd"])
-            budgets[request.scope] = (limit, version + 1, not delete)
-            self._check_audit((q, offset), request, True, before, budgets[request.scope])
-        for scope, (limit, version, exists) in budgets.items():
+            before = budgets.get(request.scope, Had())
+            after = budgets[request.scope] = _had_after(before, request)
+            self._check_audit((q, offset), request, before, after)
+        for scope, (limit, version, exists, thresholds) in budgets.items():
             kept = state.budgets.states[scope]
             assert (kept.version, kept.budget is not None) == (version, exists), scope
+            assert (None if kept.alerts is None else kept.alerts.thresholds) == thresholds, scope
+            config = self._configs.get(scope)
+            assert (None if config is None else config.config) == kept.alerts, scope
             held = self._held.get((q, scope))
             assert (held is not None) == exists, scope
             if held is not None and kept.budget is not None:
@@ -489,19 +552,21 @@ class World:
         self,
         at: TopicPartition,
         request: BudgetRequest,
-        accepted: bool,
-        before: tuple[Decimal | None, int, bool],
-        after: tuple[Decimal | None, int, bool],
+        before: Had,
+        after: Had,
     ) -> None:
         """The request at an offset was told of, with what it changed."""
         record = self._audited.get(at)
         assert record is not None, f"no audit of {at}: {request}"
         assert (record.request_id, record.scope) == (request.request_id, request.scope), at
+        accepted = before != after
         assert (record.accepted, bool(record.reason)) == (accepted, not accepted), at
-        assert record.version == (after[1] if after[2] else 0), at
-        for told, (limit, _, exists) in ((record.before, before), (record.after, after)):
-            assert (told is not None) == exists, (at, record)
-            assert told is None or told.monthly_budget_usd == limit, (at, record)
+        assert record.version == (after.version if after.exists else 0), at
+        for told, had in ((record.before, before), (record.after, after)):
+            assert (told is not None) == had.exists, (at, record)
+            assert told is None or told.monthly_budget_usd == had.limit, (at, record)
+        for alerts, had in ((record.alerts_before, before), (record.alerts_after, after)):
+            assert (None if alerts is None else alerts.thresholds) == had.thresholds, (at, record)
 
     def _check_held(self, state: TotalsState, held: Decision) -> None:
         """The decision that a reader holds shows the totals of its windows."""
@@ -513,12 +578,86 @@ class World:
             if total is not None and usage is not None:
                 assert usage.amounts == total[0], (held.scope, window)
 
+    def _check_alerts(self, state: TotalsState) -> None:
+        """Each crossing of a current window was told, and by transactions once."""
+        log = self.broker.logs[TOPICS.alerts, state.partition]
+        records = [record for record in log if record is not None]
+        told = [decode_alert(record.value or b"") for record in records]
+        if self.rules.transactions:  # readers of uncommitted ones see some twice, after a crash
+            lasting = [
+                alert.alert_id
+                for alert, record in zip(told, records, strict=True)
+                if record.txn is not None and record.txn.status == "committed"
+            ]
+            assert len(set(lasting)) == len(lasting), "told twice"
+        for scope, kept in state.budgets.states.items():
+            limit = None if kept.budget is None else kept.budget.monthly_budget_usd
+            if kept.budget is None:
+                assert not any(scope in scopes for scopes in state.crossings.seen.values()), scope
+            elif limit is not None:
+                self._check_crossed(state, scope, limit, told)
+
+    def _check_crossed(
+        self, state: TotalsState, scope: str, limit: Decimal, told: list[Alert]
+    ) -> None:
+        month = self.now.strftime("%Y-%m")
+        used = Fraction(sum(self.truth(p, (scope, month), 10**9)[0] for p in range(P)), 10**9)
+        seen = state.crossings.seen.get(month, {}).get(scope)
+        crossed = {} if seen is None or "cost" not in seen.limits else seen.limits["cost"].crossed
+        thresholds = self._thresholds(scope)
+        assert set(crossed) <= set(thresholds), scope
+        for threshold in thresholds:
+            at = Fraction(threshold) * Fraction(limit)
+            if used >= at and used > 0:
+                assert threshold in crossed, (scope, threshold, used, limit)
+            if used < at * Fraction(19, 20):
+                assert threshold not in crossed, (scope, threshold, used, limit)
+        for threshold, mark in crossed.items():
+            known = [
+                (a.threshold, a.episode) for a in told if (a.scope, a.window) == (scope, month)
+            ]
+            assert (threshold, mark.episode) in known, (scope, threshold, mark)
+
+    def _thresholds(self, scope: str) -> tuple[Decimal, ...]:
+        """By the configurations that anybody may read: the own one, or the organization's."""
+        for each in (scope, scope.partition("/")[0]):
+            config = self._configs.get(each)
+            if config is not None:
+                return config.config.thresholds
+        return tuple(map(Decimal, THRESHOLDS[0]))
+
     def _check_committed(self, task: Task) -> None:
         for topic in task.stage.sources:
             at = (topic, task.partition)
             records = self.broker.read(at, 0, self.broker.end(at))
             last = records[-1].offset if records else -1
             assert self.broker.committed.get(at, 0) > last or last == -1, at
+
+
+def named(alert: Alert) -> tuple[object, ...]:
+    """What an alert's id stands for; what is used, or is crossed with it, may be found anew."""
+    recovery = alert.event == "budget.recovered"
+    event = alert.event if recovery or alert.event == "budget.forecast" else "crossed"
+    crossed = () if recovery else (alert.threshold, alert.episode)
+    return (alert.scope, alert.window, alert.limit_kind, event, alert.repeat, *crossed)
+
+
+def _had_after(had: Had, request: BudgetRequest) -> Had:
+    """What a scope has after a request; the same if that is refused."""
+    if request.expected_version not in (None, had.version if had.exists else 0):
+        return had
+    version = had.version + 1
+    if request.action in ("put", "patch"):
+        limit = Decimal(request.changes["monthly_budget_usd"])
+        return had if limit < 0 else Had(limit, version, True, had.thresholds)
+    if not had.exists:
+        return had
+    if request.action == "delete":
+        return Had(None, version)
+    if request.action == "delete_alerts":
+        return had if had.thresholds is None else had._replace(version=version, thresholds=None)
+    thresholds = tuple(map(Decimal, request.changes["thresholds"]))
+    return had._replace(version=version, thresholds=thresholds)
 
 
 def _no_writer(stage: str, partition: int):  # type: ignore[no-untyped-def]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from outlay.budget import Budget
-from outlay.decision import BudgetRequest, encode
+from outlay.decision import BudgetRequest, decode_request, encode
 from streams.audit import REQUESTED_AT_MAX, audit_message, decode_audit
 from streams.batch import day_start_ms
-from streams.budgets import Budgets, RequestError
+from streams.budgets import Budgets, RequestError, showable
 from tests.streams.flat import as_records
 
 SCOPE = "organization:acme"
@@ -191,3 +191,85 @@ def test_a_message_without_a_sensible_time_is_told_of(timestamp_ms: int, at: dat
     assert record is not None
     assert record.requested_at == at
     assert decode_audit(audit_message(record)[1] or b"") == record
+
+
+SECRET = "whsec_" + "c2VjcmV0" * 4
+ALERTS = {"webhook_url": "https://hooks.example.com/T0/hush", "webhook_secrets": [SECRET]}
+
+
+def test_alerts_are_set_as_a_whole_and_share_the_budgets_version() -> None:
+    """A change of the budget leaves them, and the deletion takes them away."""
+    book = budgets()
+    decide(book, request("r1"), 0)
+    assert decide(book, request("r2", action="put_alerts", changes=ALERTS), 1).version == 2
+    assert decide(book, request("r3", action="put", changes={}), 2).version == 3
+    state = book.states[SCOPE]
+    assert (state.version, state.alerts_version, state.made) == (3, 2, 1)
+    assert state.alerts is not None
+    assert state.alerts.webhook_secrets == (SECRET,)
+    changes = {"cooldown_minutes": 5}
+    decide(book, request("r4", action="put_alerts", changes=changes, expected_version=3), 3)
+    state = book.states[SCOPE]
+    assert state.alerts is not None
+    assert (state.alerts.webhook_url, state.alerts.cooldown_minutes) == (None, 5)
+    assert decide(book, request("r5", action="delete_alerts"), 4).version == 5
+    decide(book, request("r6", action="put_alerts", changes=ALERTS), 5)
+    assert decide(book, request("r7", action="delete"), 6).version == 0
+    state = book.states[SCOPE]
+    assert (state.budget, state.alerts, state.alerts_version) == (None, None, 7)
+    decide(book, request("r8"), 7)
+    assert book.states[SCOPE].made == 8
+
+
+@pytest.mark.parametrize(
+    ("first", "action", "changes", "reason"),
+    [
+        ("delete", "put_alerts", ALERTS, "there is no budget: make one first, it needs no limits"),
+        ("delete", "delete_alerts", {}, "there is no budget"),
+        ("put", "delete_alerts", {}, "no alert configuration to delete"),
+        ("put", "put_alerts", {"webhook_secrets": ["whsec_short"]}, "webhook_secrets must be"),
+        ("put", "put_alerts", {"webhook": "x"}, "unknown field `webhook`"),
+        ("put", "put_alerts", {"email_recipients": [f"a@{'b' * 300}"]}, "at most 254 characters"),
+    ],
+)
+def test_alerts_that_cannot_be_are_refused(
+    first: Any, action: Any, changes: Any, reason: str
+) -> None:
+    """With the reason, in which no secret is."""
+    book = budgets()
+    decide(book, request("r1", action=first, changes={}), 0)
+    answer = decide(book, request("r2", action=action, changes=changes), 1)
+    assert not answer.accepted
+    assert reason in answer.reason
+    assert "whsec_short" not in answer.reason
+
+
+def test_no_secret_is_seen_where_it_need_not_be() -> None:
+    """Neither in the audit, nor in what a log would show of a request or of the state."""
+    book = budgets()
+    decide(book, request("r1"), 0)
+    value = request("r2", action="put_alerts", changes=ALERTS)
+    record = audited(book, value, 1)
+    assert record.alerts_before is None
+    assert record.alerts_after.webhook_url == "https://hooks.example.com/…"
+    shown = [
+        (audit_message(record)[1] or b"").decode(),
+        repr(decode_request(value)),
+        repr(book.states),
+    ]
+    for text in shown:
+        assert SECRET not in text
+        assert "hush" not in text
+    assert showable(value[:-1]) is None
+    assert showable(request("r3")) == request("r3")
+
+
+def test_a_state_of_before_there_were_alerts_is_read() -> None:
+    """An installation that is upgraded keeps its budgets."""
+    book = budgets()
+    old = (
+        b'{"budget":{"monthly_budget_usd":"5.00"},"version":3,"offset":7,"day":1,"request_id":"r"}'
+    )
+    book.load(as_records([(SCOPE.encode(), old)]))
+    state = book.states[SCOPE]
+    assert (state.version, state.made, state.alerts, state.alerts_version) == (3, 0, None, 0)

@@ -169,6 +169,23 @@ def test_when_the_watermark_passes_a_waiting_decision_it_breaks(
     assert breaks(actions=CALM)
 
 
+def test_when_a_configuration_follows_its_decision_it_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever reads of a version would not find it."""
+    flush = TotalsState.flush
+
+    def flush_late(self: TotalsState, now_ms: int) -> Flush | None:
+        plan = flush(self, now_ms)
+        first = [] if plan is None else plan.transactions[0].outputs
+        if plan is not None and any(out.topic == TOPICS.alert_configs for out in first):
+            plan.transactions.append(plan.transactions.pop(0))
+        return plan
+
+    monkeypatch.setattr(TotalsState, "flush", flush_late)
+    assert breaks(actions=REQUESTS)
+
+
 def test_when_the_audit_waits_for_the_end_of_a_take_over_it_breaks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -182,16 +199,17 @@ def test_when_the_audit_waits_for_the_end_of_a_take_over_it_breaks(
     assert breaks(actions=REQUESTS)
 
 
-def test_when_an_audit_record_follows_the_changelog_it_breaks(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("topic", [TOPICS.audit, TOPICS.alerts])
+def test_when_something_told_once_follows_the_changelog_it_breaks(
+    monkeypatch: pytest.MonkeyPatch, topic: str
 ) -> None:
-    """A crash between the two leaves a request that was decided and is not told of."""
+    """A crash between the two leaves what is known to be told, and is not."""
     flush = TotalsState.flush
 
     def flush_late(self: TotalsState, now_ms: int) -> Flush | None:
         plan = flush(self, now_ms)
         for transaction in [] if plan is None else plan.transactions:
-            late = [out for out in transaction.outputs if out.topic == TOPICS.audit]
+            late = [out for out in transaction.outputs if out.topic == topic]
             transaction.outputs = [out for out in transaction.outputs if out not in late]
             transaction.changelog += late
         return plan

@@ -44,7 +44,9 @@ def new_totals() -> TotalsState:
         topics=TopicNames(),
         totals_changelog="T",
         budgets_changelog="B",
+        alerts_changelog="A",
         partition_of=lambda scope: 0,
+        partitions=1,
         refresh_ms=1_000,
     )
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from outlay import Budget, BudgetRefused, Scope
+from outlay.alert_config import AlertConfig
 from tests.testing.world import DOLLAR
 
 
@@ -38,6 +39,24 @@ class BudgetsContract:
         assert Scope(org).key not in world.feed.decisions
         assert world.gateway.check(organization_id=org).allowed
         assert world.budgets.put(Scope(org), DOLLAR, expected_version=0).version == 3
+
+    def test_alerts_are_set_and_taken_away_under_the_budgets_version(self, world, org):
+        """Only where there is a budget, which stays as it is."""
+        scope, alerts = Scope(org), AlertConfig(cooldown_minutes=5)
+        with pytest.raises(BudgetRefused, match="make one first"):
+            world.budgets.put_alerts(scope, alerts)
+        world.budgets.put(scope, DOLLAR)
+        with pytest.raises(BudgetRefused, match="no alert configuration"):
+            world.budgets.delete_alerts(scope)
+        decision = world.budgets.put_alerts(scope, alerts, expected_version=1)
+        assert (decision.version, decision.budget) == (2, DOLLAR)
+        with pytest.raises(BudgetRefused, match="has version 2, not 1"):
+            world.budgets.put_alerts(scope, alerts, expected_version=1)
+        assert world.budgets.delete_alerts(scope).version == 3
+        with pytest.raises(ValueError, match="takes an AlertConfig"):
+            world.budgets.put_alerts(scope, {"cooldown_minutes": 5})
+        asked = (asyncio.run(world.budgets.aput_alerts(scope, alerts)).version,)
+        assert (*asked, asyncio.run(world.budgets.adelete_alerts(scope)).version) == (4, 5)
 
     def test_every_request_has_an_outcome(self, world, org):
         """With the version that the budget has after it; 0: there is none."""
