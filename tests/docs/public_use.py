@@ -26,6 +26,17 @@ from outlay import (
     UsageEmitter,
     UsageRecord,
 )
+from outlay.client import (
+    AsyncClient,
+    CheckAnswer,
+    Client,
+    DecisionEvent,
+    Page,
+    Problem,
+    Retries,
+    ScopeBudget,
+    WrittenBudget,
+)
 from outlay.governance import (
     BudgetAlertConfig,
     BudgetCheckResult,
@@ -131,6 +142,34 @@ async def services() -> None:
         await service.invoke("agent-001", "user-001", "acme", {"input": "?"})
         allowed, info = await service.check_budget("agent-001", "acme", 10.0)
         print(allowed, f"{info['remaining_budget_usd']:.2f}")
+
+
+def over_http() -> Decimal | None:
+    with Client("http://outlay", key="outlay_sk_x", retries=Retries(attempts_max=2)) as outlay:
+        written: WrittenBudget = outlay.budgets.put(Scope("acme"), Budget())
+        outlay.budgets.patch("organization:acme", {"daily_token_limit": 5}, if_version=1)
+        found: list[ScopeBudget] = list(outlay.budgets.list(state="ok"))
+        page: Page[ScopeBudget] = outlay.budgets.page(cursor="c")
+        event: DecisionEvent = next(outlay.decisions.stream(scope=Scope("acme")))
+        outlay.usage.report({"organization_id": "acme", "agent_id": "a", "cost_usd": 0.1})
+        try:
+            answer: CheckAnswer = outlay.check(organization_id="acme", estimated_cost_usd="1")
+        except Problem as error:
+            print(error.type, error.errors, error.request_id)
+            return None
+        print(written.version, found, page.next_cursor, event.kind, outlay.ready().checks)
+        return answer.remaining_usd
+
+
+async def over_http_in_a_loop() -> Decimal:
+    async with AsyncClient("http://outlay") as outlay:
+        written: WrittenBudget = await outlay.budgets.put(Scope("acme"), Budget())
+        async for budget in outlay.budgets.list(kind="team"):
+            print(budget.state, written.created)
+        async for event in outlay.decisions.stream():
+            print(event.kind)
+            break
+        return (await outlay.reports.spend("2026-11-01", "2026-12-01")).total.cost_usd
 
 
 def trainings(emitter: UsageEmitter, gateway: BudgetGateway) -> TrainingReport:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -90,6 +91,11 @@ def test_every_topic_is_named():
         names.budgets,
         names.decisions,
         names.audit,
+        names.alerts,
+        names.alert_configs,
+        names.alert_state,
+        names.alert_deliveries,
+        names.alerts_dead,
         names.rejected,
     )
     section = README.partition("## Topics")[2].partition("## ")[0]
@@ -107,16 +113,17 @@ def test_the_exit_codes_are_those_of_the_code():
 
 
 def test_every_metric_is_explained():
-    """Those of the workers, the history and the API; and no others."""
+    """Those of the workers, the history, the alerts and the API; and no others."""
     from prometheus_client import REGISTRY
 
     import streams.metrics  # noqa: F401 - it registers the workers' metrics
     from api.metrics import ApiMetrics
-    from streams.history_metrics import HistoryMetrics
+    from streams.alerting.metrics import AlertMetrics
+    from streams.history_metrics import HistoryMetrics, Lane
 
     measured = {"outlay_stream_position"}  # collected only while a worker runs
-    histories = (HistoryMetrics().registry, HistoryMetrics(of="audit").registry)
-    for registry in (REGISTRY, *histories, ApiMetrics().registry):
+    histories = [HistoryMetrics(of=lane).registry for lane in get_args(Lane)]
+    for registry in (REGISTRY, *histories, ApiMetrics().registry, AlertMetrics().registry):
         for metric in registry.collect():
             if metric.name.startswith("outlay_"):
                 suffix = "_total" if metric.type == "counter" else ""
