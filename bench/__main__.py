@@ -23,7 +23,7 @@ from bench.report import Report, Result
 from bench.results import print_result, write_results
 from streams.logs import configure_logging
 
-BENCHES = ("throughput", "cardinality", "recovery", "latency", "check", "emit", "history")
+BENCHES = ("throughput", "cardinality", "recovery", "latency", "check", "emit", "history", "api")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,9 +20,10 @@ from outlay.window import Window
 from schemas.settings import Settings
 from streams.clickhouse import ClickHouse
 from streams.clickhouse_queries import SpendReport
+from streams.history_lanes import LANES
 from streams.history_rows import TABLE, RowBatch, add_until_full
 from streams.history_sink import HistorySink
-from streams.history_source import UsageSource
+from streams.history_source import Source
 from streams.logs import configure_logging
 
 
@@ -35,11 +36,11 @@ class Request(msgspec.Struct, frozen=True):
     month: str
 
 
-class _TimedSource(UsageSource):
+class _TimedSource(Source):
     """Knows when it was given its partitions, and when everything was committed."""
 
     def __init__(self, settings: Settings, ends: Mapping[int, int]) -> None:
-        super().__init__(settings)
+        super().__init__(settings, settings.topics.usage, f"{settings.app_id}-{LANES[0].group}")
         self.on_end: Callable[[], None] = lambda: None
         self.began_s = self.ended_s = 0.0
         self.began_cpu_s = self.ended_cpu_s = 0.0
@@ -99,7 +100,7 @@ async def _bare(settings: Settings, request: Request) -> tuple[float, float]:
 
 async def _batches(settings: Settings, ends: Mapping[int, int]) -> list[RowBatch]:
     """All rows, in the batches that the sink makes of them."""
-    source = UsageSource(settings)
+    source = LANES[0].source(settings)
     await source.open()
     batches = [RowBatch()]
     left = sum(ends.values())
