@@ -1,4 +1,4 @@
-# The service: `docker run outlay worker`, `history` or `api`.
+# The service: `docker run outlay worker`, `history`, `alerts` or `api`.
 FROM python:3.12-slim AS build
 WORKDIR /build
 RUN python -m venv /opt/venv

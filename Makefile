@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# How many processes the tests are dealt to, each with a broker: more than two cores, as tests wait.
+TEST_PROCESSES ?= 3
 
 .PHONY: help install test test-crash bench demo lint clean
 
@@ -28,7 +30,7 @@ $(STAMP): pyproject.toml
 	@touch $(STAMP)
 
 test: install
-	$(BIN)/pytest -m "not crash"
+	$(BIN)/pytest -m "not crash" -n $(TEST_PROCESSES)
 
 test-crash: install
 	$(BIN)/pytest -m crash -s

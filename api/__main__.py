@@ -17,16 +17,14 @@ import structlog
 import uvicorn
 
 from api.app import create_app
+from api.connections import server_config
 from api.hosts import is_loopback
 from api.live import end_streams
+from api.logs import configure_logging
 from outlay.keyfile import KeyFile, KeyFileError
 from schemas.settings import Settings
 from streams.clickhouse import check_dsn
 from streams.clickhouse_errors import HistoryRefused
-from streams.logs import configure_logging
-
-SHUTDOWN_TIMEOUT_S = 10
-"""How long open requests may take at a stop, in seconds."""
 
 _MAKE_KEYS = "name a file of keys in OUTLAY_API_KEYS_FILE, which `outlay keys create` makes"
 
@@ -47,17 +45,7 @@ async def serve(settings: Settings) -> int:
         server.handle_exit(number, None)
 
     app = create_app(settings, on_failure=fail)
-    config = uvicorn.Config(
-        app,
-        host=settings.api_host,
-        port=settings.api_port,
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(app, settings))
     loop = asyncio.get_running_loop()
     # uvicorn raises a signal again when it has stopped: with a handler here it ends nothing.
     for number in (signal.SIGTERM, signal.SIGINT):

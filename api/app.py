@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 from api import (
+    alert_config,
+    alert_log,
     audit,
     budget_listing,
     budget_resources,
@@ -28,11 +30,16 @@ from api import (
     usage,
 )
 from api import budgets as budgets_routes
+from api.alert_service import open_alerts
+from api.brokers import ask_broker
+from api.cors import Cors
 from api.guard import Guard
 from api.hosts import KnownHosts, is_loopback
 from api.keys import Keyring
 from api.live import following
-from api.seams import Budgets, ClickHouseHistory, Feed, History
+from api.observing import Observed
+from api.rates import RequestRate
+from api.seams import Budgets, ClickHouseHistory, Feed, History, OwnAlerts
 from api.services import Services
 from outlay.budgets import BudgetClient
 from outlay.feed import DecisionFeed
@@ -57,6 +64,8 @@ def create_app(
     history: History | None = None,
     usage_sender: SenderFactory | None = None,
     gateway: BudgetGateway | None = None,
+    own_alerts: OwnAlerts | None = None,
+    alert_sender: SenderFactory | None = None,
     now: Callable[[], datetime] = _utc_now,
     on_failure: Callable[[BaseException], None] | None = None,
 ) -> FastAPI:
@@ -85,9 +94,18 @@ def create_app(
                 if keys.empty:
                     log.warning("no key is in force: all are refused until `outlay keys create`")
             have = await _services(settings, stack, feed, budgets, history, now)
+            # With a feed of one's own, alerts are those that one gives, or none.
+            is_ours = feed is None
+            have.alerts = await open_alerts(settings, stack, own_alerts, alert_sender, is_ours)
             if isinstance(have.feed, DecisionFeed):
                 have.live = stack.enter_context(following(have.feed, gateway, now))
-            measured.watch_feed(lambda: health.feed_age_s(have), lambda: have.feed.ready)
+                hub = have.live.hub
+                measured.watch_streams(lambda: hub.streams)
+            measured.watch_feed(
+                lambda: health.feed_age_s(have),
+                lambda: have.feed.ready,
+                lambda: health.feed_lag_s(have),
+            )
             if history is None and settings.history_is_embedded:
                 sink_metrics = HistoryMetrics(measured.registry)
                 have.sink = await stack.enter_async_context(
@@ -97,6 +115,7 @@ def create_app(
             app.state.usage = await stack.enter_async_context(
                 aclosing(usage.UsageService(usage_sender or _usage_sender(settings), now))
             )
+            measured.watch_usage(app.state.usage)
             yield
 
     # A redirect to the path without its last slash would say http behind a proxy that ends TLS, and
@@ -105,27 +124,28 @@ def create_app(
         title="outlay", version="1", lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
     app.state.metrics = measured
-    app.state.authenticate = Guard(keys, measured)
+    per_s = settings.api_requests_per_second_max
+    app.state.authenticate = Guard(keys, measured, rate=RequestRate(per_s) if per_s else None)
     problems.install(app)
     openapi.install(app)
     if keys is None:  # a page in a browser knows no key, by whatever name it asks
         app.add_middleware(KnownHosts)
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=settings.cors_origins,
             allow_methods=headers.CORS_METHODS,
             allow_headers=headers.CORS_REQUEST_HEADERS,
             expose_headers=headers.CORS_ANSWER_HEADERS,
         )
     app.add_middleware(headers.SecureHeaders)
-    app.add_middleware(metrics.Measured, metrics=measured)
+    app.add_middleware(Observed, metrics=measured)
     for routes in (budgets_routes, usage, reports, health, metrics):
         app.include_router(routes.router)
-    for routes in (checks, ext_authz, decision_events, explain, audit):
+    for routes in (checks, ext_authz, decision_events, explain, audit, alert_log):
         app.include_router(routes.router)
     # Last: the path of a scope takes whatever comes behind it.
-    for routes in (budget_listing, budget_resources):
+    for routes in (budget_listing, alert_config, budget_resources):
         app.include_router(routes.router)
     return app
 
@@ -149,11 +169,14 @@ async def _services(
     if feed is None:
         own_feed = DecisionFeed(servers, topics=topics, stale_after_s=settings.stale_after_s)
         feed = await stack.enter_async_context(own_feed)
+    asking: Callable[[], Awaitable[None]] | None = None
     if budgets is None:
         assert isinstance(feed, DecisionFeed), "a feed of your own needs budgets of your own"
         client = BudgetClient(servers, feed, topics=topics, requested_by="api")
-        budgets = await stack.enter_async_context(client)
-    return Services(settings, feed, budgets, history, now)
+        await stack.enter_async_context(client)
+        budgets = client
+        asking = partial(ask_broker, servers)
+    return Services(settings, feed, budgets, history, now, ask_broker=asking)
 
 
 @asynccontextmanager

@@ -102,7 +102,12 @@ async def list_budgets(
     found, last = await asyncio.to_thread(search.run, have.feed.decisions)
     page = BudgetPage(
         items=[
-            budget_body(known.decision, at, have.feed.is_stale(known.decision.scope))
+            budget_body(
+                known.decision,
+                at,
+                have.feed.is_stale(known.decision.scope),
+                have.alert_source(Scope.parse(known.decision.scope)),
+            )
             for known in found
         ],
         next_cursor=None if last is None else cursor_after(COLLECTION, last),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -30,6 +31,9 @@ MIN_VERSION_WAIT_S = 5.0
 
 VERSION_MAX = 10**18
 
+VERSION_HEADER = "Outlay-Version"
+"""Says which version was deleted; an `ETag` would name what is there now, which is nothing."""
+
 router = APIRouter(
     prefix=BUDGETS_PATH,
     tags=["budgets"],
@@ -37,7 +41,7 @@ router = APIRouter(
 )
 
 _PATH = "/{scope:path}"  # the parts of a scope are segments
-_WRITE_PROBLEMS = described(
+WRITE_PROBLEMS = described(
     "request-timeout",
     "invalid-request",
     "body-too-large",
@@ -48,16 +52,23 @@ _WRITE_PROBLEMS = described(
     "budget-timeout",
     "feed-unavailable",
 )
+_SET_ANSWERS: dict[int | str, dict[str, Any]] = {
+    **WRITE_PROBLEMS,
+    **described("budget-deleted"),
+    201: {"model": BudgetWritten, "description": "Created"},
+}
+_VERSION = {VERSION_HEADER: {"description": "What was deleted", "schema": {"type": "integer"}}}
 _Services = Annotated[Services, Depends(services)]
 _Viewer = Annotated[Caller, Depends(needs("viewer"))]
 _Operator = Annotated[Caller, Depends(needs("operator"))]
-_MinVersion = Annotated[
+MinVersion = Annotated[
     int | None,
     Query(ge=1, le=VERSION_MAX, description="Wait until this version is seen, or a later one."),
 ]
 
 
-def _body_of(model: type[BaseModel], *media_types: str) -> dict[str, Any]:
+def body_of(model: type[BaseModel], *media_types: str) -> dict[str, Any]:
+    """What a route says of its body, which it reads itself."""
     schema = model.model_json_schema()
     content = {media_type: {"schema": schema} for media_type in media_types}
     return {"requestBody": {"required": True, "content": content}}
@@ -73,11 +84,11 @@ async def get_scope_budget(
     request: Request,
     have: _Services,
     caller: _Viewer,
-    min_version: _MinVersion = None,
+    min_version: MinVersion = None,
 ) -> Response:
     """A scope's budget and what is used of it. `ETag` is its version."""
-    found = _own_scope(request, caller)
-    known = await _known(have, found, min_version)
+    found = own_scope(request, caller)
+    known = await known_budget(have, found, min_version)
     if known is None:
         raise ProblemError("not-found", f"there is no {request.url.path}")
     return _answer(have, found, known.decision, budget_body)
@@ -86,8 +97,8 @@ async def get_scope_budget(
 @router.put(
     _PATH,
     response_model=BudgetWritten,
-    responses=_WRITE_PROBLEMS | {201: {"model": BudgetWritten, "description": "Created"}},
-    openapi_extra=_body_of(BudgetPut, "application/json"),
+    responses=_SET_ANSWERS,
+    openapi_extra=body_of(BudgetPut, "application/json"),
 )
 async def put_scope_budget(
     scope: ScopePath,
@@ -99,31 +110,22 @@ async def put_scope_budget(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Set the whole budget of a scope, or make one: answered when it is in force."""
-    found, condition = _own_scope(request, caller), condition_of(if_match, if_none_match)
+    found, condition = own_scope(request, caller), condition_of(if_match, if_none_match)
     body = parse_body(BudgetPut, await read_body(request))
     try:
         budget = body.budget()
     except ValueError as error:
         raise invalid_body(str(error)) from None
     write = _write(have, found, condition, caller, idempotency_key, ("put", body.given()))
-    written = await write.set(
-        lambda expected, request_id, timeout_s: have.budgets.aput(
-            found,
-            budget,
-            expected_version=expected,
-            request_id=request_id,
-            requested_by=caller.name,
-            timeout_s=timeout_s,
-        )
-    )
+    written = await write.set(partial(have.budgets.aput, found, budget))
     return _answer_written(have, found, written)
 
 
 @router.patch(
     _PATH,
     response_model=BudgetWritten,
-    responses=_WRITE_PROBLEMS | {201: {"model": BudgetWritten, "description": "Created"}},
-    openapi_extra=_body_of(BudgetPatch, "application/json", "application/merge-patch+json"),
+    responses=_SET_ANSWERS,
+    openapi_extra=body_of(BudgetPatch, "application/json", "application/merge-patch+json"),
 )
 async def patch_scope_budget(
     scope: ScopePath,
@@ -135,27 +137,22 @@ async def patch_scope_budget(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Change some fields of a scope's budget, or make one: answered when that is in force."""
-    found, condition = _own_scope(request, caller), condition_of(if_match, if_none_match)
+    found, condition = own_scope(request, caller), condition_of(if_match, if_none_match)
     body = parse_body(BudgetPatch, await read_body(request))
     try:
         changes = body.changes()
     except ValueError as error:
         raise invalid_body(str(error)) from None
     write = _write(have, found, condition, caller, idempotency_key, ("patch", changes))
-    written = await write.set(
-        lambda expected, request_id, timeout_s: have.budgets.apatch(
-            found,
-            changes,
-            expected_version=expected,
-            request_id=request_id,
-            requested_by=caller.name,
-            timeout_s=timeout_s,
-        )
-    )
+    written = await write.set(partial(have.budgets.apatch, found, changes))
     return _answer_written(have, found, written)
 
 
-@router.delete(_PATH, status_code=204, responses=_WRITE_PROBLEMS)
+@router.delete(
+    _PATH,
+    status_code=204,
+    responses=WRITE_PROBLEMS | {204: {"description": "Deleted", "headers": _VERSION}},
+)
 async def delete_scope_budget(
     scope: ScopePath,
     request: Request,
@@ -165,24 +162,24 @@ async def delete_scope_budget(
     if_none_match: IfNoneMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Take a scope's budget away: answered when its decision is gone, too."""
-    found, condition = _own_scope(request, caller), condition_of(if_match, if_none_match)
+    """Take a scope's budget away: answered when its decision is gone, too.
+
+    `Outlay-Version` is the version that was there. Asked again under the same key it may be absent.
+    """
+    found, condition = own_scope(request, caller), condition_of(if_match, if_none_match)
     write = _write(have, found, condition, caller, idempotency_key, ("delete",))
-    await write.delete(
-        lambda expected, request_id, timeout_s: have.budgets.adelete(
-            found,
-            expected_version=expected,
-            request_id=request_id,
-            requested_by=caller.name,
-            timeout_s=timeout_s,
-        )
-    )
-    return Response(status_code=204)
+    version = await write.delete(partial(have.budgets.adelete, found))
+    headers = {} if version is None else {VERSION_HEADER: str(version)}
+    return Response(status_code=204, headers=headers)
 
 
-def _own_scope(request: Request, caller: Caller) -> Scope:
-    """The scope of the path, which is one of the caller's."""
-    scope = path_scope(request)
+def own_scope(request: Request, caller: Caller, end: str = "") -> Scope:
+    """The scope of the path, before its `end`, which is one of the caller's.
+
+    Raises:
+        ProblemError: it is none, or another's: then there is nothing there.
+    """
+    scope = path_scope(request, end)
     caller.check(scope.organization_id, request.url.path)
     return scope
 
@@ -197,11 +194,16 @@ def _write(
 ) -> BudgetWrite:
     asked = (scope.key, *content)
     ids = RequestIds.of(caller, scope.organization_id, key, asked, condition)
-    return BudgetWrite(have, scope, condition, ids)
+    return BudgetWrite(have, scope, condition, ids, caller.name)
 
 
-async def _known(have: Services, scope: Scope, min_version: int | None) -> KnownBudget | None:
-    """What the feed knows; with `min_version` once it knows of that version, within a bound."""
+async def known_budget(have: Services, scope: Scope, min_version: int | None) -> KnownBudget | None:
+    """What the feed knows; with `min_version` once it knows of that version, within a bound.
+
+    Raises:
+        ProblemError: the feed has not caught up, or does not see the version in time.
+        FeedNotReady: it was closed meanwhile.
+    """
     if not have.feed.ready:
         raise ProblemError("feed-unavailable", "the decisions feed has not caught up yet")
     if min_version is None:
@@ -235,5 +237,5 @@ def _answer(
 ) -> Response:
     stale = have.feed.is_stale(scope.key)
     headers = {"ETag": etag(decision.version)} | ({STALE_HEADER: "true"} if stale else {})
-    content = http.encode(view(decision, have.now(), stale))
+    content = http.encode(view(decision, have.now(), stale, have.alert_source(scope)))
     return Response(content, 200, headers, "application/json")

@@ -12,14 +12,20 @@ from outlay.money import to_nano, to_usd
 from outlay.scope import Scope
 from outlay.window import Window, WindowKind, day_ordinal
 from schemas import http_budgets as bodies
+from schemas.http_alerts import AlertSource
 
 
-def budget_body(decision: Decision, at: datetime, stale: bool) -> bodies.BudgetBody:
+def budget_body(
+    decision: Decision, at: datetime, stale: bool, alerts: AlertSource | None = None
+) -> bodies.BudgetBody:
     """The answer about a budget."""
-    return bodies.BudgetBody(**_members(_status(decision, at), decision.version, stale))
+    members = _members(_status(decision, at), decision.version, stale)
+    return bodies.BudgetBody(**members, alerts=alerts)
 
 
-def budget_written(decision: Decision, at: datetime, stale: bool) -> bodies.BudgetWritten:
+def budget_written(
+    decision: Decision, at: datetime, stale: bool, alerts: AlertSource | None = None
+) -> bodies.BudgetWritten:
     """The answer to a write: with the limits that are below what is used already."""
     status = _status(decision, at)
     used = {"day": status.day, "month": status.month}
@@ -29,7 +35,8 @@ def budget_written(decision: Decision, at: datetime, stale: bool) -> bodies.Budg
         for limit in limits
         if (amount := amount_of(used[limit.window], limit.kind)) > limit.limit
     ]
-    return bodies.BudgetWritten(**_members(status, decision.version, stale), warnings=warnings)
+    members = _members(status, decision.version, stale)
+    return bodies.BudgetWritten(**members, alerts=alerts, warnings=warnings)
 
 
 def _status(decision: Decision, at: datetime) -> Status:

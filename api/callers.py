@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
+from api.correlation import note_caller
 from api.problems import ProblemError
 from outlay.apikey import KEY_PREFIX
 from outlay.apikey import Role as Role
@@ -31,6 +32,14 @@ class Caller:
     roles: frozenset[Role]
     key_id: str | None = None
     """Which key it is, for the audit; None where there are no keys."""
+
+    def told(self) -> dict[str, str | None]:
+        """Who it is, for a log line: never the key."""
+        return {
+            "key": self.key_id,
+            "key_name": self.name,
+            "organization": self.organization_id,
+        }
 
     def may(self, role: Role) -> bool:
         """Whether one of the roles grants this one."""
@@ -92,6 +101,7 @@ class Needs(SecurityBase):
         """
         authenticate: Authenticate = request.app.state.authenticate
         caller = authenticate(request)
+        note_caller(request.scope, caller)
         # What is another's is not there, whatever the caller may do with what is its own.
         for organization_id in request.query_params.getlist("organization_id"):
             caller.check(organization_id, request.url.path)

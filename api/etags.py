@@ -38,14 +38,16 @@ class Condition(NamedTuple):
     """What must hold for a write: `free` is without a condition, `absent` means there is none.
 
     `one_of` means that the budget has one of the `versions`, which are sorted; without any of them
-    it cannot hold. `present` means that there is one.
+    it cannot hold. `present` means that there is one. `latest` is none to the client, either, but
+    it is to be known which version was found.
     """
 
-    kind: Literal["free", "absent", "present", "one_of"]
+    kind: Literal["free", "absent", "present", "one_of", "latest"]
     versions: tuple[int, ...] = ()
 
 
 FREE = Condition("free")
+LATEST = Condition("latest")
 
 
 def etag(version: int) -> str:

@@ -98,7 +98,7 @@ class _AnyMethod:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = ANY_METHOD  # what the metrics name the request by
         request = Request(scope, receive)
-        response = _decide(request, await _caller(request), live(request))
+        response = _decide(request, await _caller(request), await live(request))
         await response(scope, receive, send)
 
 

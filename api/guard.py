@@ -12,6 +12,7 @@ from api.keys import Keyring
 from api.limits import FailureLimit
 from api.metrics import ApiMetrics
 from api.problems import Kind, ProblemError
+from api.rates import RequestRate
 from outlay.apikey import looks_like_key
 
 CHALLENGE = 'Bearer realm="outlay"'
@@ -32,17 +33,23 @@ class Guard:
     """Authenticates requests against a `Keyring`; without one, everybody is `ANYONE`."""
 
     def __init__(
-        self, keys: Keyring | None, metrics: ApiMetrics, limit: FailureLimit | None = None
+        self,
+        keys: Keyring | None,
+        metrics: ApiMetrics,
+        limit: FailureLimit | None = None,
+        rate: RequestRate | None = None,
     ) -> None:
         self._keys = keys
         self._metrics = metrics
         self._limit = limit or FailureLimit()
+        self._rate = rate
 
     def __call__(self, request: Request) -> Caller:
         """The caller.
 
         Raises:
-            ProblemError: there is no key in force in the request; and too many such, maybe.
+            ProblemError: there is no key in force in the request, and too many such, maybe; or
+                the key makes more requests than it may.
         """
         if self._keys is None:
             return ANYONE
@@ -60,6 +67,9 @@ class Guard:
             raise self._failed(request, "unknown")
         if not found.in_force:
             raise self._failed(request, "revoked", found.id)
+        if self._rate is not None and (wait_s := self._rate.take(found.id)) is not None:
+            detail = f"this key makes more requests than it may: wait {wait_s} s"
+            raise _refusal("too-many-requests", detail, wait_s)
         return Caller(found.name, found.organization_id, frozenset(found.roles), found.id)
 
     def in_force(self, caller: Caller) -> bool:

@@ -35,15 +35,19 @@ CORS_REQUEST_HEADERS = (
     "If-Match",
     "If-None-Match",
     "Last-Event-ID",
+    "X-Request-ID",
+    "traceparent",
 )
 CORS_ANSWER_HEADERS = (
     "ETag",
     "Idempotent-Replayed",
     "Outlay-Stale",
+    "Outlay-Version",
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
     "WWW-Authenticate",
+    "X-Request-ID",
 )
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from api.in_flight import InFlight
 from api.problems import described, problem
+from api.seams import OwnAlerts
 from api.services import Services, services
 from schemas import http
 from streams.clickhouse_errors import HistoryError
 
 router = APIRouter(tags=["health"], responses=described())
 _Services = Annotated[Services, Depends(services)]
+
+USAGE_WAIT_S = 5.0
+"""For how long the broker may take no records, though there are some, in seconds."""
+
+DETAIL_LENGTH_MAX = 200
+"""How much of what a part was told is told on, in characters."""
 
 
 @router.get("/healthz")
@@ -24,8 +33,19 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", response_model=http.Readiness, responses=described("not-ready"))
 async def readyz(request: Request, have: _Services) -> Response:
-    """Whether the feed has caught up and is fresh, and ClickHouse answers; 503 says what is not."""
-    checks = {"feed": _feed(have), "clickhouse": await _clickhouse(have)}
+    """Whether each part is in order, by its name; 503 says what is not, and of which.
+
+    The parts: `feed` has caught up and is fresh; `clickhouse` answers; `budgets`: the broker that
+    changes of budgets go to answers; `usage`: nothing waits for it in vain; `history`, where this
+    process keeps it, runs. None is waited for longer than seconds.
+    """
+    held = request.app.state.usage.ingest.held
+    found = await asyncio.gather(_clickhouse(have), _broker(have))
+    checks = {"feed": _feed(have), "clickhouse": found[0], "usage": _usage(held)}
+    if found[1] is not None:
+        checks["budgets"] = found[1]
+    if have.alerts.own is not None:
+        checks["alerts"] = _alerts(have.alerts.own)
     if have.sink is not None:
         checks["history"] = _sink(have)
     if all(check.ok for check in checks.values()):
@@ -49,12 +69,49 @@ def feed_age_s(have: Services) -> float:
     return max(ages, default=float("inf"))
 
 
+def feed_lag_s(have: Services) -> float:
+    """How old what the feed knows is at most, in seconds; infinity where that is not known."""
+    complete_ms = None if have.live is None else have.live.hub.complete_ms
+    if complete_ms is None:
+        return float("inf")
+    return have.now().timestamp() - complete_ms / 1000
+
+
 async def _clickhouse(have: Services) -> http.Check:
     try:
         await have.history.ping()
     except HistoryError as error:
-        return http.Check(ok=False, detail=str(error)[:200])
+        return http.Check(ok=False, detail=str(error)[:DETAIL_LENGTH_MAX])
     return http.Check(ok=True, detail="answers")
+
+
+async def _broker(have: Services) -> http.Check | None:
+    if have.ask_broker is None:
+        return None
+    try:
+        await have.ask_broker()
+    except OSError as error:
+        detail = f"the broker does not answer: {error}"[:DETAIL_LENGTH_MAX]
+        return http.Check(ok=False, detail=detail)
+    return http.Check(ok=True, detail="the broker answers")
+
+
+def _usage(held: InFlight) -> http.Check:
+    if held.problem:
+        detail = f"the broker takes none: {held.problem}"[:DETAIL_LENGTH_MAX]
+        return http.Check(ok=False, detail=detail)
+    if held.waits_s > USAGE_WAIT_S:
+        detail = f"{held.records} records wait for the broker, for {held.waits_s:.0f} s"
+        return http.Check(ok=False, detail=detail)
+    return http.Check(ok=True, detail=f"{held.records} records in flight")
+
+
+def _alerts(own: OwnAlerts) -> http.Check:
+    if own.problem:
+        return http.Check(ok=False, detail=own.problem[:DETAIL_LENGTH_MAX])
+    if not own.ready:
+        return http.Check(ok=False, detail="the alert configurations are not known yet")
+    return http.Check(ok=True, detail="caught up")
 
 
 def _sink(have: Services) -> http.Check:
@@ -62,5 +119,6 @@ def _sink(have: Services) -> http.Check:
     ok = have.sink.state == "running"
     return http.Check(
         ok=ok,
-        detail=have.sink.state + (f": {have.sink.problem}"[:200] if have.sink.problem else ""),
+        detail=have.sink.state
+        + (f": {have.sink.problem}"[:DETAIL_LENGTH_MAX] if have.sink.problem else ""),
     )

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
+import uuid_utils
 from fastapi import Header
 
 from api.callers import Caller
+from api.correlation import current_request_id
 from api.problems import ProblemError
 
 KEY_LENGTH_MAX = 255
@@ -41,7 +43,11 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 @dataclass(frozen=True, slots=True)
 class RequestIds:
-    """The ids of the budget requests that one write makes; none where the client gave no key."""
+    """The ids of the budget requests that one write makes.
+
+    Under a client's key the same write has the same ids. Without one each has new ids, which hold
+    that of the HTTP request, so that the audit leads to its log lines.
+    """
 
     key: str | None
     content: str
@@ -62,10 +68,11 @@ class RequestIds:
             None if key is None else _hash((*who, key)), _hash(content), _hash(condition)[:8]
         )
 
-    def of_attempt(self, attempt: int) -> str | None:
+    def of_attempt(self, attempt: int) -> str:
         """The id of the attempt with a number."""
         if self.key is None:
-            return None
+            # No key's ids begin so: nobody can take them by naming a request like them.
+            return f"request-{current_request_id() or 'none'}-{uuid_utils.uuid7()}"
         return f"api-{self.key}-{self.content}-{self.condition}-{attempt}"
 
     def check(self, last_request_id: str) -> None:

@@ -17,6 +17,8 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Sequence
 
+from api.in_flight import InFlight
+from api.shares import Owner
 from api.tickets import Lane, Part, State, Ticket, packed
 from api.usage_records import Judged
 from outlay.background import cancelled
@@ -25,11 +27,14 @@ from outlay.counting import QuietLog
 from outlay.delivery import PACKS_PER_CONNECTION_MAX
 from outlay.sending import Sender, SenderFactory
 
-RECORDS_IN_FLIGHT_MAX = 50_000
-"""How many records one process holds that the broker has not acknowledged."""
+RECORDS_IN_FLIGHT_MAX = 100_000
+"""How many records one process holds that the broker has not acknowledged.
+
+They are divided as `Shares` are: one organization alone has up to a half of them.
+"""
 
 BYTES_IN_FLIGHT_MAX = 67_108_864
-"""How many bytes of JSON these may be."""
+"""How many bytes of JSON these may be; divided likewise."""
 
 CLOSE_TIMEOUT_S = 5.0
 """How long closing waits for what the producer has, in seconds."""
@@ -38,7 +43,7 @@ logger = logging.getLogger("outlay.api.ingest")
 
 
 class IngestBusy(Exception):
-    """There is no room for more records now; nothing of these was taken."""
+    """There is no room for more records of their owner now; nothing of these was taken."""
 
 
 class UsageIngest:
@@ -52,8 +57,7 @@ class UsageIngest:
         bytes_max: int = BYTES_IN_FLIGHT_MAX,
     ) -> None:
         self._sender_factory = sender_factory
-        self._records_max = records_max
-        self._bytes_max = bytes_max
+        self.held = InFlight(records_max, bytes_max)
         self._close_timeout_s = CLOSE_TIMEOUT_S
         self._sender: Sender | None = None
         self._connection: asyncio.Task[None] | None = None
@@ -65,33 +69,27 @@ class UsageIngest:
         self._sends: set[asyncio.Task[None]] = set()
         self._packs_left = PACKS_PER_CONNECTION_MAX
         self._closing = False
-        self._records = self._bytes = 0
         self._log_away = QuietLog(logger)
         self._log_failed = QuietLog(logger)
 
     @property
     def in_flight(self) -> int:
         """How many records are held that the broker has not acknowledged."""
-        return self._records
+        return self.held.records
 
-    def submit(self, records: Sequence[Judged]) -> Ticket:
+    def submit(self, records: Sequence[Judged], owner: Owner = None) -> Ticket:
         """Take records over, to be sent as soon as may be; `settled` waits for them.
 
         Raises:
-            IngestBusy: there is no room for them, or it is closing.
+            IngestBusy: there is no room for more of their owner, or it is closing.
         """
-        ticket = Ticket(records)
+        ticket = Ticket(records, owner)
         if not records:
             ticket.end("delivered")
             return ticket
-        if (
-            self._closing
-            or self._records + ticket.count > self._records_max
-            or self._bytes + ticket.size_bytes > self._bytes_max
-        ):
+        if self._closing or not self.held.fits(ticket):
             raise IngestBusy
-        self._records += ticket.count
-        self._bytes += ticket.size_bytes
+        self.held.take(ticket)
         self._open[ticket] = self._arrived[ticket] = None
         if self._connection is None:
             self._connection = asyncio.create_task(self._stay_connected())
@@ -142,8 +140,12 @@ class UsageIngest:
                 await self._renew.wait()
                 await self._disconnect()
             except Exception as error:
-                self._log_away.warning("usage of requests cannot be sent now: %r", error)
+                self._failed(error)
             await self._pauses.pause()
+
+    def _failed(self, error: Exception) -> None:
+        self.held.problem = str(error) or repr(error)
+        self._log_away.warning("usage of requests cannot be sent now: %r", error)
 
     async def _connect(self) -> None:
         sender = self._sender_factory()
@@ -153,7 +155,7 @@ class UsageIngest:
         except BaseException:
             await sender.stop()
             raise
-        self._sender = sender
+        self._sender, self.held.problem = sender, ""
         self._renew.clear()
         self._packs_left = PACKS_PER_CONNECTION_MAX
         for ticket in list(self._arrived):
@@ -211,7 +213,7 @@ class UsageIngest:
             delivery = await sender.send(pack.partition, pack.key, pack.value())
         except Exception as error:  # nothing has left
             self._renew.set()
-            self._log_away.warning("usage of requests cannot be sent now: %r", error)
+            self._failed(error)
             lane.put_back(parts)
             for part in parts:
                 part.ticket.left -= 1
@@ -224,6 +226,7 @@ class UsageIngest:
         try:
             await delivery
             arrived = True
+            self.held.moved()
             self._pauses.reset()
         except Exception as error:
             # An idempotent producer's sequence has a gap now, and the broker refuses what follows.
@@ -243,8 +246,7 @@ class UsageIngest:
     def _end(self, ticket: Ticket, state: State) -> None:
         del self._open[ticket]
         self._arrived.pop(ticket, None)
-        self._records -= ticket.count
-        self._bytes -= ticket.size_bytes
+        self.held.give_back(ticket)
         for part in ticket.undelivered:
             self._lanes[part.partition].waiting.pop(part, None)
         ticket.end(state)

@@ -45,8 +45,10 @@ def following(
         yield Live(gateway, hub, transitions, now)
 
 
-def live(request: Request) -> Live:
+async def live(request: Request) -> Live:
     """A dependency: what follows the feed of the app that a request came to.
+
+    It awaits nothing: FastAPI has a thread run what is no coroutine, for each request anew.
 
     Raises:
         ProblemError: the feed has not caught up, or is none that can be followed.

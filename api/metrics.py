@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import described
 
-router = APIRouter(tags=["health"], responses=described())
+if TYPE_CHECKING:
+    from api.usage import UsageService
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+router = APIRouter(tags=["health"], responses=described())
 
 
 class ApiMetrics:
@@ -41,21 +41,56 @@ class ApiMetrics:
             ["reason"],
             registry=self.registry,
         )
-        self._feed_age = Gauge(
-            "outlay_api_feed_age_seconds",
-            "Since when the most silent partition of the decisions feed is silent.",
-            registry=self.registry,
+        self.in_progress = self._gauge(
+            "requests_in_progress", "Requests that are being answered, streams included."
         )
-        self._feed_ready = Gauge(
-            "outlay_api_feed_ready",
-            "Whether the decisions feed has caught up: 1 or 0.",
-            registry=self.registry,
+        self._feed_age = self._gauge(
+            "feed_age_seconds",
+            "Since when the most silent partition of the decisions feed is silent.",
+        )
+        self._feed_ready = self._gauge(
+            "feed_ready", "Whether the decisions feed has caught up: 1 or 0."
+        )
+        self._feed_lag = self._gauge(
+            "feed_lag_seconds",
+            "How old the decisions are at most that are known, by the clocks of the workers.",
+        )
+        self._streams = self._gauge("decision_streams", "Streams of decisions that are open.")
+        self._usage_requests = self._gauge(
+            "usage_in_flight_requests", "Requests whose records the broker has not acknowledged."
+        )
+        self._usage_records = self._gauge(
+            "usage_in_flight_records", "Records that the broker has not acknowledged."
+        )
+        self._usage_bytes = self._gauge(
+            "usage_in_flight_bytes", "Bytes of records that the broker has not acknowledged."
+        )
+        self._repeats_bytes = self._gauge(
+            "usage_repeats_bytes", "Bytes that the remembered Idempotency-Keys of usage take."
         )
 
-    def watch_feed(self, age_s: Callable[[], float], ready: Callable[[], bool]) -> None:
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"outlay_api_{name}", text, registry=self.registry)
+
+    def watch_feed(
+        self, age_s: Callable[[], float], ready: Callable[[], bool], lag_s: Callable[[], float]
+    ) -> None:
         """Show these whenever the metrics are read."""
         self._feed_age.set_function(age_s)
         self._feed_ready.set_function(lambda: float(ready()))
+        self._feed_lag.set_function(lag_s)
+
+    def watch_streams(self, count: Callable[[], int]) -> None:
+        """Show how many streams are open."""
+        self._streams.set_function(count)
+
+    def watch_usage(self, usage: UsageService) -> None:
+        """Show what a service holds."""
+        held = usage.ingest.held
+        self._usage_requests.set_function(lambda: held.requests)
+        self._usage_records.set_function(lambda: held.records)
+        self._usage_bytes.set_function(lambda: held.size_bytes)
+        self._repeats_bytes.set_function(lambda: usage.repeats.held_bytes)
 
 
 @router.get("/metrics", response_class=Response)
@@ -63,32 +98,3 @@ async def metrics(request: Request) -> Response:
     """Everything counted here, in Prometheus' text format."""
     registry = request.app.state.metrics.registry
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-
-class Measured:
-    """ASGI middleware that counts and times every request."""
-
-    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def measured(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, measured)
-        finally:
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            route = getattr(scope.get("route"), "path_format", "unmatched")
-            self._metrics.requests.labels(method, route, str(status)).inc()
-            self._metrics.seconds.labels(method, route).observe(time.perf_counter() - started)

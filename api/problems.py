@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from api.correlation import ACCOUNT, REQUEST_ID_HEADER, current_request_id
 from api.headers import SECURITY_HEADERS
 from outlay.apikey import without_keys
 from outlay.errors import BudgetRefused, BudgetRequestTimeout, FeedNotReady
@@ -34,11 +35,15 @@ Kind = Literal[
     "unauthorized",  # there is no key in force in the request
     "forbidden",  # the key is for other things; what is another organization's is not found
     "too-many-attempts",  # too many wrong keys from this address
+    "too-many-requests",  # more requests than the key may make
+    "too-many-connections",  # as many connections as there may be
+    "cors-refused",  # a page of this origin may not ask so
     "not-found",  # there is no such resource
     "method-not-allowed",  # the resource knows other methods
     "misdirected",  # the Host header names another host
     "budget-refused",  # the budget would be one that cannot be
-    "budget-timeout",  # what became of a change is not known (yet); `request_id` names it
+    "budget-timeout",  # what became of a change is not known (yet); `budget_request_id` names it
+    "budget-deleted",  # the change was made under this key before, and the budget deleted since
     "version-mismatch",  # the budget is another than the request expects; `version` is its own
     "version-not-seen",  # the decisions feed has not seen the version asked for (yet)
     "idempotency-key-reused",  # the key was used for another request before
@@ -64,11 +69,15 @@ STATUS: dict[Kind, int] = {
     "unauthorized": 401,
     "forbidden": 403,
     "too-many-attempts": 429,
+    "too-many-requests": 429,
+    "too-many-connections": 503,
+    "cors-refused": 400,
     "not-found": 404,
     "method-not-allowed": 405,
     "misdirected": 421,
     "budget-refused": 422,
     "budget-timeout": 503,
+    "budget-deleted": 409,
     "version-mismatch": 412,
     "version-not-seen": 503,
     "idempotency-key-reused": 422,
@@ -91,7 +100,13 @@ STATUS: dict[Kind, int] = {
 ANY_REQUEST: tuple[Kind, ...] = ("misdirected", "internal-error")
 """The problems that a request to any resource may meet."""
 
-KEYED_REQUEST: tuple[Kind, ...] = ("unauthorized", "forbidden", "not-found", "too-many-attempts")
+KEYED_REQUEST: tuple[Kind, ...] = (
+    "unauthorized",
+    "forbidden",
+    "not-found",
+    "too-many-attempts",
+    "too-many-requests",
+)
 """Those that a request to a resource that needs a key may meet; `api.openapi` adds them."""
 
 _VALUE_ERROR_PREFIX = "Value error, "  # pydantic's, before the message of a ValueError of ours
@@ -150,8 +165,10 @@ def _response(
     more: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    request_id = current_request_id()
+    members = ({} if request_id is None else {"request_id": request_id}) | dict(more or {})
     body = http.Problem(
-        type=type_, title=title, status=status, detail=detail, instance=path, **(more or {})
+        type=type_, title=title, status=status, detail=detail, instance=path, **members
     )
     retry = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
     # A key that was sent in the place of something else is not sent back.
@@ -202,7 +219,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(BudgetRequestTimeout)
     async def _timeout(request: Request, error: BudgetRequestTimeout) -> Response:
-        more = {"request_id": error.request_id}
+        more = {"budget_request_id": error.request_id}
         return problem(request.url.path, "budget-timeout", str(error), more)
 
     @app.exception_handler(FeedNotReady)
@@ -220,7 +237,8 @@ def install(app: FastAPI) -> None:
         log.error("a request failed", path=request.url.path, error=repr(error))
         detail = "the request failed; the log says why"
         # This answer goes past the middleware that gives the others these headers.
-        return problem(request.url.path, "internal-error", detail, headers=SECURITY_HEADERS)
+        own = {REQUEST_ID_HEADER: request.scope[ACCOUNT].request_id}
+        return problem(request.url.path, "internal-error", detail, headers=SECURITY_HEADERS | own)
 
 
 def _sentence(errors: list[Any]) -> str:

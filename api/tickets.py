@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+from api.shares import Owner
 from api.usage_records import Judged
 from outlay.emitter import PACK_BYTES_MAX, PACK_RECORDS_MAX
 from outlay.packing import Bundle, Pack
@@ -40,17 +41,19 @@ class Part:
 class Ticket:
     """The records of one request, until their outcome is known.
 
-    `left` counts the parts that were handed to the producer, `pending` those without an outcome.
+    `left` counts the parts that were handed to the producer, `pending` those without an outcome;
+    `owner` is whose share of the room it takes.
     """
 
     __slots__ = (
-        "_lost", "_records", "count", "ended", "left", "pending", "size_bytes", "state",
+        "_lost", "_records", "count", "ended", "left", "owner", "pending", "size_bytes", "state",
         "undelivered", "waiters",
     )  # fmt: skip
 
-    def __init__(self, records: Sequence[Judged]) -> None:
+    def __init__(self, records: Sequence[Judged], owner: Owner = None) -> None:
         self._records: Sequence[Judged] = records
-        self._lost: tuple[int, ...] = ()
+        self._lost = b""  # a bit for each record: what is remembered long is small
+        self.owner = owner
         self.count = len(records)
         self.size_bytes = sum(len(each.json) + _COMMA_BYTES for each in records)
         self.state: State = "pending"
@@ -88,7 +91,7 @@ class Ticket:
         """The indexes of the records that the broker has not acknowledged."""
         if self.state == "pending" and self.undelivered:
             return sorted(_indexes(self.undelivered))
-        return list(self._lost) if self.state != "pending" else list(range(self.count))
+        return _indexes_in(self._lost) if self.state != "pending" else list(range(self.count))
 
     def settle(self, part: Part, arrived: bool) -> State:
         """What is known now that the delivery of a part has ended."""
@@ -101,7 +104,7 @@ class Ticket:
 
     def end(self, state: State) -> None:
         """The outcome; what it held is let go of."""
-        self._lost = tuple(sorted(_indexes(self.undelivered))) if state == "unknown" else ()
+        self._lost = _bits(_indexes(self.undelivered), self.count) if state == "unknown" else b""
         self.state = state
         self._records = ()
         self.undelivered = set()
@@ -141,6 +144,17 @@ def packed(parts: Sequence[Part]) -> Pack:
     for bundle in bundles:
         pack.add(bundle)
     return pack
+
+
+def _bits(indexes: Iterable[int], count: int) -> bytes:
+    bits = bytearray(-(-count // 8))
+    for index in indexes:
+        bits[index >> 3] |= 1 << (index & 7)
+    return bytes(bits)
+
+
+def _indexes_in(bits: bytes) -> list[int]:
+    return [index for index in range(8 * len(bits)) if bits[index >> 3] >> (index & 7) & 1]
 
 
 def _indexes(parts: set[Part]) -> Iterator[int]:

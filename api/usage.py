@@ -101,7 +101,7 @@ class UsageService:
         if key is None and given.event_key is not None:
             key = f"event {given.event_key}"  # no header's key has a space
         if key is None:
-            return self._submit(records), True
+            return self._submit(records, caller), True
         fingerprint, name = fingerprint_of(given), repr((caller.organization_id, caller.key_id))
         try:
             found = self.repeats.find(name, key, fingerprint)
@@ -110,13 +110,13 @@ class UsageService:
             raise ProblemError("idempotency-key-reused", detail) from None
         if found is not None:
             return found, False
-        ticket = self._submit(records)
+        ticket = self._submit(records, caller)
         self.repeats.keep(name, key, fingerprint, ticket)
         return ticket, True
 
-    def _submit(self, records: list[Judged]) -> Ticket:
+    def _submit(self, records: list[Judged], caller: Caller) -> Ticket:
         try:
-            return self.ingest.submit(records)
+            return self.ingest.submit(records, caller.organization_id)
         except IngestBusy:
             detail = "too many records wait for the broker now; none of these was sent"
             raise ProblemError("usage-busy", detail) from None

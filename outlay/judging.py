@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -42,6 +43,9 @@ class Rejection:
     index: int | None
     reason: str
 
+
+TIMES_CACHE_MAX = 64
+"""Of how many timestamps the last time of a record is kept ready: messages come in runs of them."""
 
 _decode_one = msgspec.json.Decoder(UsageRecord).decode
 _decode_many = msgspec.json.Decoder(list[UsageRecord]).decode
@@ -125,6 +129,7 @@ def _judge(
         rejections.append(Rejection(index, reason))
 
 
+@lru_cache(maxsize=TIMES_CACHE_MAX)
 def latest_time(timestamp_ms: int) -> datetime:
     """The last time that a record may be dated, in a message of this timestamp."""
     if not 0 <= timestamp_ms <= TIMESTAMP_MS_MAX:  # a producer that set none, or nonsense

@@ -72,16 +72,25 @@ def _threshold(value: object) -> Decimal | None:
 
 
 Usd = Annotated[Decimal, WithJsonSchema({"type": "number", "description": "USD"})]
-UsdString = Annotated[str, WithJsonSchema({"type": "string", "format": "decimal"})]
+UsdString = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "format": "decimal", "pattern": r"^-?[0-9]+\.[0-9]{2,9}$"}),
+]
 Fraction = Annotated[Decimal, WithJsonSchema({"type": "number", "minimum": 0})]
 
 _Limit = Annotated[int | None, Field(ge=0, le=LIMIT_MAX, strict=True)]
-_NUMBER = {"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "null"}]}
+_NUMBER = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "exclusiveMaximum": 1_000_000_000},
+        {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$"},
+        {"type": "null"},
+    ]
+}
 _LimitUsd = Annotated[Decimal | None, BeforeValidator(_limit_usd), WithJsonSchema(_NUMBER)]
 _FRACTION = {
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-        {"type": "string"},
+        {"type": "string", "pattern": r"^(0?\.[0-9]{1,6}|1(\.0{1,6})?)$"},
         {"type": "null"},
     ]
 }
@@ -98,7 +107,7 @@ class BudgetConfigPatch(BaseModel):
     Amounts are USD, rounded half-even to nine decimals; thresholds are fractions.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra={"minProperties": 1})
 
     monthly_budget_usd: _LimitUsd = None
     daily_budget_usd: _LimitUsd = None

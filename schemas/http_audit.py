@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.http_alerts import AlertsShown
 from schemas.http_budgets import BudgetFields
 
 _EXAMPLE: dict[str, Any] = {
@@ -21,6 +22,8 @@ _EXAMPLE: dict[str, Any] = {
     "version": 0,
     "before": None,
     "after": None,
+    "alerts_before": None,
+    "alerts_after": None,
     "partition": 1,
     "offset": 77,
 }
@@ -31,8 +34,9 @@ class AuditEntry(BaseModel):
 
     `requested_by` is who asked, by the name of the key. `before` and `after` are the budget before
     the request and after it, null where the scope had none; of a refused request, whose `reason`
-    says why, they are equal. `version` is the budget's after it, 0 when there is none.
-    `partition` and `offset` are where the request stands in the log.
+    says why, they are equal. So are `alerts_before` and `alerts_after`, the budget's own alert
+    configuration, of which nothing secret is told. `version` is the budget's after it, 0 when there
+    is none. `partition` and `offset` are where the request stands in the log.
     """
 
     model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [_EXAMPLE]})
@@ -48,6 +52,8 @@ class AuditEntry(BaseModel):
     version: int
     before: BudgetFields | None
     after: BudgetFields | None
+    alerts_before: AlertsShown | None
+    alerts_after: AlertsShown | None
     partition: int
     offset: int
 

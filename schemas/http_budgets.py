@@ -15,6 +15,7 @@ from outlay.budget import Budget, EnforcementMode, OnStale, State
 from outlay.scope import ScopeKind
 from schemas import http
 from schemas.http import UsdString
+from schemas.http_alerts import AlertSource
 
 _PUT_EXAMPLE: dict[str, Any] = {
     "monthly_budget_usd": "500.00",
@@ -72,7 +73,8 @@ class BudgetPatch(_Fields):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"monthly_budget_usd": "750.00", "daily_token_limit": None}]
+            "minProperties": 1,
+            "examples": [{"monthly_budget_usd": "750.00", "daily_token_limit": None}],
         }
     )
 
@@ -153,6 +155,8 @@ class BudgetBody(_Body):
 
     `usage_percentage` is the highest used share of any limit, as a fraction, which the state is
     decided by. `stale` says that the decisions feed is silent, so that all may be out of date.
+    `alerts` says whose alert configuration holds: the budget's own, that of its organization's
+    budget, or the default, which sends to nobody; null while that is not known.
     """
 
     scope: str
@@ -166,6 +170,7 @@ class BudgetBody(_Body):
     usage_percentage: str
     budget: BudgetFields
     windows: BudgetWindows
+    alerts: AlertSource | None
     stale: bool
 
 

@@ -6,10 +6,11 @@ The table in the README is rendered from here (`python -m schemas.settings`).
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from outlay.topics import TopicNames
@@ -27,6 +28,9 @@ _Port = Annotated[int, Field(ge=0, le=65_535)]
 _is_origin = re.compile(
     r"https?://[A-Za-z0-9._-]+(:\d{1,5})?|https?://\[[0-9A-Fa-f:]+\](:\d{1,5})?"
 ).fullmatch
+
+
+_is_host = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?").fullmatch
 
 
 def _listed(text: str) -> list[str]:
@@ -120,6 +124,52 @@ class Settings(BaseSettings):
     api_budget_timeout_s: _Seconds = _field(
         10.0, "How long a change of a budget may take until it is answered with 503, in seconds."
     )
+    api_requests_per_second_max: Annotated[float, Field(ge=0, le=1_000_000)] = _field(
+        0.0,
+        "How many requests a second one key may make of one API process, beyond which it is"
+        " answered with 429; 0 is any number.",
+    )
+    api_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = _field(
+        900,
+        "How many connections one API process answers, and others with 503; each takes a file, of"
+        " which many systems give a process 1,024.",
+    )
+    alert_smtp_host: str = _field(
+        "", "SMTP server that alerts are mailed through; empty: none, and such alerts fail."
+    )
+    alert_smtp_port: Annotated[int, Field(ge=1, le=65_535)] = _field(
+        587, "TCP port of the SMTP server."
+    )
+    alert_smtp_user: str = _field("", "User name at the SMTP server; empty is no login.")
+    alert_smtp_password: SecretStr = _field(SecretStr(""), "Password at the SMTP server.")
+    alert_smtp_from: Annotated[str, Field(pattern=r"^[!-;=?-~]+@[!-;=?-~]+$")] = _field(
+        "outlay@localhost", "The address that alerts are mailed from."
+    )
+    alert_smtp_tls: Literal["starttls", "implicit", "off"] = _field(
+        "starttls",
+        "How the SMTP server is talked to: `starttls` and `implicit` insist on TLS with a"
+        " certificate that is valid, `off` is for a server on this machine.",
+    )
+    alert_private_targets: str = _field(
+        "",
+        "Networks (`10.0.0.0/8`) and host names, separated by commas, that webhooks may go to"
+        " although they are private, local or reserved; empty is none.",
+    )
+    alert_attempts_max: Annotated[int, Field(ge=1, le=100)] = _field(
+        12, "How often the delivery of an alert is tried before it becomes a dead letter."
+    )
+    alert_retry_pause_max_s: Annotated[float, Field(ge=1, le=86_400)] = _field(
+        900.0, "The longest pause between two attempts, in seconds; a `Retry-After` may be longer."
+    )
+    alert_retry_age_max_s: Annotated[float, Field(ge=1, le=604_800)] = _field(
+        21_600.0, "The age beyond which a delivery is not tried again, in seconds."
+    )
+    alert_attempt_timeout_s: Annotated[float, Field(gt=0, le=60)] = _field(
+        10.0, "How long one attempt may take, redirects and answer included, in seconds."
+    )
+    alert_endpoint_concurrency: Annotated[int, Field(ge=1, le=64)] = _field(
+        8, "How many attempts at one receiver are under way at a time."
+    )
     metrics_port: _Port = _field(
         0, "TCP port for Prometheus in processes that serve no HTTP themselves; 0 is off."
     )
@@ -127,6 +177,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = _field(
         "info", "The least severe log lines that are written."
     )
+
+    @field_validator("alert_private_targets")
+    @classmethod
+    def _targets(cls, value: str) -> str:
+        for name in _listed(value):
+            if not _is_host(name):
+                try:
+                    ip_network(name)
+                except ValueError:
+                    raise ValueError(f"neither a network nor a host: {name!r}") from None
+        return value
 
     @field_validator("api_cors_origins")
     @classmethod
@@ -142,6 +203,11 @@ class Settings(BaseSettings):
     def keys_path(self) -> Path | None:
         """The file of the API's keys; None: there are no keys."""
         return Path(self.api_keys_file) if self.api_keys_file else None
+
+    @property
+    def private_targets(self) -> list[str]:
+        """The networks and host names of `alert_private_targets`."""
+        return _listed(self.alert_private_targets)
 
     @property
     def cors_origins(self) -> list[str]:
@@ -168,7 +234,8 @@ def settings_table() -> str:
     """The configuration as a Markdown table, one row a setting, for the README."""
     rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = f"`{_shown(field.default)}`" if field.default != "" else "(empty)"
+        shown = _shown(field.default)
+        default = f"`{shown}`" if shown else "(empty)"
         description = (field.description or "").replace("|", "\\|")
         rows.append(f"| `{ENV_PREFIX}{name.upper()}` | {default} | {description} |")
     return "\n".join(rows) + "\n"

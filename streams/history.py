@@ -1,4 +1,4 @@
-"""History: usage records that count, and the audit, in ClickHouse. `python -m streams.history`.
+"""History: usage, the audit, alerts and deliveries, in ClickHouse. `python -m streams.history`.
 
 A process for ClickHouse servers. chDB, which one process can open, is fed by the API's own
 process, where `HistorySinks` runs beside the requests.
@@ -16,6 +16,7 @@ from prometheus_client import start_http_server
 
 from schemas.settings import Settings
 from streams.clickhouse_errors import HistoryError
+from streams.history_lanes import LANES
 from streams.history_sinks import HistorySinks
 from streams.logs import configure_logging
 
@@ -34,7 +35,7 @@ async def run(settings: Settings) -> None:
         start_http_server(
             settings.metrics_port, settings.metrics_host, registry=sinks.metrics.registry
         )
-    log.info("history starts", topics=[settings.topics.usage, settings.topics.audit])
+    log.info("history starts", topics=[lane.topic(settings.topics) for lane in LANES])
     await sinks.run()
     log.info("history stopped")
 

@@ -6,6 +6,16 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+Lane = Literal["history", "audit", "alerts", "deliveries"]
+"""What a sink's metrics are called after; that of usage is the history."""
+
+_PREFIXES: dict[Lane, str] = {
+    "history": "outlay_history",
+    "audit": "outlay_audit",
+    "alerts": "outlay_alert_history",
+    "deliveries": "outlay_delivery_history",
+}
+
 _INSERT_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -16,15 +26,15 @@ class HistoryMetrics:
         self,
         registry: CollectorRegistry | None = None,
         *,
-        of: Literal["history", "audit"] = "history",
+        of: Lane = "history",
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
-        self._prefix = f"outlay_{of}"
+        self._prefix = _PREFIXES[of]
         self.rows = self._counter("rows", "Rows inserted; a replay inserts some again.")
         self.late = self._counter(
             "late",
             "Rows of records older than the totals keep days; part of rows.",
-            shown=of == "history",  # the audit has no such rows
+            shown=of == "history",  # the others have no such rows
         )
         self.rejected = self._counter(
             "rejected", "Records, or whole messages, that do not count and were left out."

@@ -25,7 +25,7 @@ from streams.clickhouse_errors import HistoryAway
 from streams.history_delivery import Delivery, Pending, State, Store
 from streams.history_metrics import HistoryMetrics
 from streams.history_rows import Message, RowBatch, Rows, add_until_full
-from streams.history_source import Source, UsageSource
+from streams.history_source import Source
 
 STOP_FLUSH_TIMEOUT_S = 10.0
 """How long the last insert and commit may take at a stop; then they are left to the next start."""
@@ -40,7 +40,7 @@ log = structlog.get_logger("outlay.history")
 
 
 class HistorySink:
-    """The sink of a topic in one process; of the usage topic, unless it is told another.
+    """The sink of a topic in one process; of usage, unless it is told another kind of rows.
 
     `run` it as a task, `stop` it from any callback of the loop.
 
@@ -51,15 +51,15 @@ class HistorySink:
         self,
         settings: Settings,
         *,
+        source: Source,
         store: Store | None = None,
-        source: Source | None = None,
         new_batch: Callable[[], Rows] = RowBatch,
         metrics: HistoryMetrics | None = None,
     ) -> None:
         self.metrics = HistoryMetrics() if metrics is None else metrics
         self._settings = settings
         self._store = ClickHouse(settings, name="history") if store is None else store
-        self._source = UsageSource(settings) if source is None else source
+        self._source = source
         self._stopping = asyncio.Event()
         self._stopped = False
         self._new_batch = new_batch

@@ -1,4 +1,4 @@
-"""Where the history reads: the usage and the audit topic, each in a consumer group of its own."""
+"""Where the history reads: a topic, in a consumer group of its own."""
 
 from __future__ import annotations
 
@@ -152,17 +152,3 @@ class Source(ConsumerRebalanceListener):
         """Called by aiokafka."""
         partitions = sorted(part.partition for part in assigned)
         log.info("partitions assigned", topic=self._topic, partitions=partitions)
-
-
-class UsageSource(Source):
-    """The usage topic."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, settings.topics.usage, f"{settings.app_id}-history")
-
-
-class AuditSource(Source):
-    """The audit topic; in a group of its own, so that neither waits for the other's rebalance."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, settings.topics.audit, f"{settings.app_id}-history-audit")

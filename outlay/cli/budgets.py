@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Annotated
 
 import typer
 
+from outlay.alert_config import AlertConfig
+from outlay.alert_configs import AlertConfigs
 from outlay.budget import Budget
-from outlay.budget_plan import BudgetsFile, Change, plan, summary
+from outlay.budget_plan import BudgetsFile, Change, plan, resolved_alerts, summary
 from outlay.budgets import REQUEST_TIMEOUT_S, BudgetClient
 from outlay.cli.outcome import carry_out
 from outlay.errors import OutlayError
@@ -61,6 +64,10 @@ class Stream:
     def feed(self) -> DecisionFeed:
         """What is known of them; to be started."""
         return DecisionFeed(self.bootstrap_servers, topics=self.topics)
+
+    def alerts(self) -> AlertConfigs:
+        """What is known of their alert configurations; to be started."""
+        return AlertConfigs(self.bootstrap_servers, topics=self.topics)
 
     def client(self, feed: DecisionFeed) -> BudgetClient:
         """What changes them."""
@@ -114,7 +121,7 @@ def run_apply(stream: Stream, path: Path, *, prune: bool, dry_run: bool) -> int:
     """
     wanted = _load(path)
     with stream.feed() as feed:
-        changes = _plan(feed, wanted, prune=prune)
+        changes = _plan(stream, feed, wanted, prune=prune)
         _show(changes, wanted)
         if changes and not dry_run:
             asyncio.run(_apply(stream, feed, changes))
@@ -126,7 +133,7 @@ def run_diff(stream: Stream, path: Path, *, prune: bool) -> int:
     """The exit code: 0 where nothing differs, else `EXIT_DIFFERENT`."""
     wanted = _load(path)
     with stream.feed() as feed:
-        changes = _plan(feed, wanted, prune=prune)
+        changes = _plan(stream, feed, wanted, prune=prune)
     _show(changes, wanted)
     return EXIT_DIFFERENT if changes else 0
 
@@ -138,12 +145,13 @@ def run_export(stream: Stream, organizations: Sequence[str]) -> int:
 
     with stream.feed() as feed:
         known = _known(feed)
+    alerts = _known_alerts(stream)
     budgets = {
         key: budget
         for key, (budget, _) in known.items()
         if not organizations or Scope.parse(key).organization_id in organizations
     }
-    typer.echo(dump(budgets), nl=False)
+    typer.echo(dump(budgets, {key: alerts[key] for key in budgets if key in alerts}), nl=False)
     return 0
 
 
@@ -161,8 +169,19 @@ def _known(feed: DecisionFeed) -> dict[str, tuple[Budget, int]]:
     }
 
 
-def _plan(feed: DecisionFeed, wanted: BudgetsFile, *, prune: bool) -> list[Change]:
-    return plan(wanted, _known(feed), prune=prune)
+def _known_alerts(stream: Stream) -> dict[str, AlertConfig]:
+    with stream.alerts() as own:
+        own.wait_current()
+        return {key: record.config for key, record in own.records.items()}
+
+
+def _plan(stream: Stream, feed: DecisionFeed, wanted: BudgetsFile, *, prune: bool) -> list[Change]:
+    alerts = resolved_alerts(wanted, os.environ)
+    known = _known(feed)
+    if not alerts:
+        return plan(wanted, known, prune=prune)
+    # After the decisions: a configuration stands before the decision with its version.
+    return plan(wanted, known, prune=prune, alerts=alerts, known_alerts=_known_alerts(stream))
 
 
 def _show(changes: list[Change], wanted: BudgetsFile) -> None:
@@ -195,8 +214,25 @@ async def _apply(stream: Stream, feed: DecisionFeed, changes: list[Change]) -> N
 
 
 async def _carry_out(client: BudgetClient, change: Change) -> None:
-    options = {"expected_version": change.version, "timeout_s": REQUEST_TIMEOUT_S}
+    version = change.version
     if change.after is None:
-        await client.adelete(change.scope, **options)  # type: ignore[arg-type]
+        await client.adelete(change.scope, expected_version=version, timeout_s=REQUEST_TIMEOUT_S)
+        return
+    if change.before != change.after:
+        decision = await client.aput(
+            change.scope, change.after, expected_version=version, timeout_s=REQUEST_TIMEOUT_S
+        )
+        version = decision.version
+    if not change.changes_alerts:
+        return
+    if change.alerts_after is None:
+        await client.adelete_alerts(
+            change.scope, expected_version=version, timeout_s=REQUEST_TIMEOUT_S
+        )
     else:
-        await client.aput(change.scope, change.after, **options)  # type: ignore[arg-type]
+        await client.aput_alerts(
+            change.scope,
+            change.alerts_after,
+            expected_version=version,
+            timeout_s=REQUEST_TIMEOUT_S,
+        )

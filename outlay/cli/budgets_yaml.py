@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import yaml
 
+from outlay.alert_config import AlertConfig
+from outlay.alert_plan import exported
 from outlay.budget import Budget
 from outlay.budget_plan import BudgetsFile, read_budgets
 
 FILE_BYTES_MAX = 64 * 1024 * 1024
 """The largest file that is read, in bytes."""
+
+
+_NO_ALERTS: Mapping[str, AlertConfig] = MappingProxyType({})
 
 
 class _Loader(yaml.SafeLoader):
@@ -66,7 +72,14 @@ def load(path: Path) -> BudgetsFile:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
 
 
-def dump(budgets: Mapping[str, Budget]) -> str:
-    """A file of these budgets, sorted by scope; `load` gives them back as they are."""
-    content = {key: msgspec.to_builtins(budget) for key, budget in sorted(budgets.items())}
+def dump(budgets: Mapping[str, Budget], alerts: Mapping[str, AlertConfig] = _NO_ALERTS) -> str:
+    """A file of these budgets, sorted by scope; `load` gives them back as they are.
+
+    Alert configurations stand in it with names of environment variables for what is secret.
+    """
+    told = exported(alerts)
+    content = {
+        key: msgspec.to_builtins(budget) | ({"alerts": told[key]} if key in told else {})
+        for key, budget in sorted(budgets.items())
+    }
     return str(yaml.safe_dump({"version": 1, "budgets": content}, sort_keys=False, width=100))

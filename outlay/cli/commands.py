@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from outlay.cli import budgets, keys
+from outlay.cli import alerts, budgets, keys
 from outlay.cli.outcome import carry_out
 from outlay.cli.service import run_module
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(budgets.app, name="budgets", no_args_is_help=True)
 app.add_typer(keys.app, name="keys", no_args_is_help=True)
 

@@ -35,6 +35,7 @@ def run_up(
         data_dir,
         kafka_port=kafka_port,
         api_port=api_port,
+        alerts=True,
         auth=auth,
         metrics_port=None if os.environ.get("OUTLAY_METRICS_PORT") else free_port(),
         say=_console.print,
@@ -63,7 +64,7 @@ def _run(stack: Stack, auth: bool) -> None:
                 time.sleep(TEND_INTERVAL_S)
                 stack.tend()
         except KeyboardInterrupt:
-            _console.print("stopping: the API, the worker, the broker")
+            _console.print("stopping: the API, the alerts, the worker, the broker")
             raise
 
 

@@ -75,6 +75,13 @@ class Display:
             self._next_line_s = time.monotonic() + PLAIN_INTERVAL_S
             self._say(self._counts_line(counts))
 
+    def tell(self, line: str) -> None:
+        """Show a line among the changes of states."""
+        if self._live is None:
+            self._say(line)
+        else:
+            self._shown.append(Text(line))
+
     def _picture(self, counts: Counts) -> Group:
         table = Table(box=None, padding=(0, 1), header_style="dim")
         for name in ("scope", "state", "spent", "", "limit"):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from outlay.budget import STATES, State
 from outlay.decision import Decision
+from outlay.demo.alarms import Alarms
 from outlay.demo.ledger import Sum
 from outlay.demo.probe import Latency
 from outlay.emitter import EmitterStats
@@ -45,6 +46,7 @@ class Evidence:
     history: Mapping[str, Sum]
     states_seen: Collection[State]
     latency: Latency
+    alarms: Alarms
 
     def checks(self) -> list[Check]:
         """All of the demo's questions about itself."""
@@ -58,6 +60,7 @@ class Evidence:
                 self.gateway.blocked > 0,
                 f"{self.gateway.blocked:,} of {self.gateway.checks:,}",
             ),
+            Check("each threshold arrived once, signed", self.alarms.ok, self.alarms.said),
         ]
 
     @property
@@ -85,6 +88,7 @@ class Evidence:
             "states_seen": [state for state in STATES if state in self.states_seen],
             "calls_checked": self.gateway.checks,
             "calls_blocked": self.gateway.blocked,
+            "alerts": self.alarms.report(),
             "decision_latency_ms": {"p50": self.latency.p50_ms, "p99": self.latency.p99_ms},
             "ok": all(check.ok for check in self.checks()),
         }

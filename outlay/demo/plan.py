@@ -29,10 +29,14 @@ _PROBE_BUDGET = Budget(monthly_budget_usd=Decimal(1_000_000))
 
 
 class Plan(NamedTuple):
-    """The budgets to set: through the library by scope, and through REST by agent id."""
+    """The budgets to set: through the library by scope, and through REST by agent id.
+
+    `alerted` is the scope of the one whose alerts a webhook receives: it crosses all thresholds.
+    """
 
     budgets: dict[Scope, Budget]
     patches: dict[str, dict[str, Any]]
+    alerted: Scope
 
     def scopes(self, organization_id: str) -> list[Scope]:
         """All scopes that get a budget, widest first."""
@@ -55,8 +59,9 @@ def plan_budgets(workload: Workload, organization_id: str) -> Plan:
         scope = Scope(organization_id, team_id=team)
         share = _TEAM_SHARES[number % len(_TEAM_SHARES)]
         budgets[scope] = Budget(monthly_budget_usd=_share(expected, scope, share))
+    alerted = organization
     for user in _users(roster):
-        scope = Scope(organization_id, user_id=user)
+        scope = alerted = Scope(organization_id, user_id=user)
         limit = _share(expected, scope, _USER_SHARE)
         budgets[scope] = Budget(daily_budget_usd=limit, enforcement_mode="soft")
     patches: dict[str, dict[str, Any]] = {}
@@ -68,7 +73,7 @@ def plan_budgets(workload: Workload, organization_id: str) -> Plan:
         else:
             budgets[scope] = Budget(daily_budget_usd=limit)
     budgets[Scope(organization_id, agent_id=PROBE_AGENT_ID)] = _PROBE_BUDGET
-    return Plan(budgets, patches)
+    return Plan(budgets, patches, alerted)
 
 
 def _share(expected: Mapping[str, int], scope: Scope, share: Decimal) -> Decimal:

@@ -35,6 +35,10 @@ class ApiClient:
         path = f"/external-agents/{quote(agent_id, safe='')}/budget/config"
         return self._ask("PATCH", path, {}, changes)
 
+    def put_alerts(self, scope: Scope, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Set the alert configuration of a budget; the answer's body."""
+        return self._ask("PUT", f"/budgets/{scope.key}/alerts", {}, config)
+
     def spend(self, group_by: str, months: Collection[str]) -> dict[str, Sum]:
         """What each scope of a kind spent in some months, by its key, from the history."""
         query = {

@@ -19,6 +19,7 @@ from outlay.demo.guest import guest_name, remove_topics
 from outlay.demo.scene import Scene
 from outlay.demo.tenant import Tenant, new_tenant
 from outlay.demo.workload import Fleet, Replay, Workload
+from outlay.embedded.ports import LOOPBACK
 from outlay.keyfile import KeyFile
 from outlay.stack import Stack
 from outlay.trace import Roster, Trace
@@ -69,6 +70,8 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         scene.drive(partial(Display, console, say, watched=scene.watched))
         say("the agents have ended; waiting until the stream and the history have everything")
         evidence = scene.settle()
+        for arrival in scene.take_arrivals():  # those that came when the display had ended
+            say(arrival.line)
         conclude(evidence, options.report, console)
         say("done")
         if options.keep_running:
@@ -120,12 +123,15 @@ def _check_writable(report: Path) -> None:
 
 
 def _start_stack(options: DemoOptions, say: Say, opened: ExitStack) -> tuple[Stack, Tenant]:
-    settings = {"OUTLAY_CLICKHOUSE_DSN": ""}  # chDB, in the demo's own directory
+    settings = {
+        "OUTLAY_CLICKHOUSE_DSN": "",  # chDB, in the demo's own directory
+        "OUTLAY_ALERT_PRIVATE_TARGETS": LOOPBACK,  # where the demo's webhook is
+    }
     name = guest_name()
     if name is not None:
         settings |= {"OUTLAY_TOPIC_PREFIX": name, "OUTLAY_APP_ID": name}
-    stack = Stack(options.data_dir, auth=True, settings=settings, say=say)
-    say(f"starting {stack.broker.name}, a worker, and the API with the history")
+    stack = Stack(options.data_dir, alerts=True, auth=True, settings=settings, say=say)
+    say(f"starting {stack.broker.name}, a worker, the API with the history, and the alerts")
     if name is not None:
         opened.callback(remove_topics, stack.bootstrap_servers, name)
     stack.lock()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from outlay.budgets import BudgetClient
+from outlay.demo.alarms import Alarms, crossings_in
 from outlay.demo.board import Board
 from outlay.demo.display import Counts, Display
 from outlay.demo.driver import Deployment, Driver
@@ -15,6 +16,7 @@ from outlay.demo.evidence import REPORTED, Evidence, counted_in
 from outlay.demo.ledger import Ledger, Sum
 from outlay.demo.plan import plan_budgets
 from outlay.demo.probe import Probe
+from outlay.demo.receiver import Arrival, Receiver
 from outlay.demo.rest import ApiClient
 from outlay.demo.tenant import Tenant
 from outlay.demo.workload import Workload
@@ -56,6 +58,7 @@ class Scene:
         )
         self._deployment = Deployment(self.organization_id, self._gateway, self._emitter)
         self._probe = Probe(self._deployment)
+        self._receiver = opened.enter_context(Receiver())
         self._feed.add_listener(self._board.decided)
         self._feed.add_listener(self._probe.decided)
 
@@ -73,6 +76,13 @@ class Scene:
             self._api.patch_budget(agent_id, changes)
         wanted = {scope.key for scope in self.scopes}
         self._wait(lambda: wanted <= self._feed.decisions.keys(), BUDGETS_TIMEOUT_S)
+        alerts = {
+            "webhook_url": self._receiver.url,
+            "webhook_secrets": [self._receiver.secret],
+            "include_forecast": False,  # whether there is one depends on the day of the month
+            "cooldown_minutes": 0,  # the demo is over before another one would be
+        }
+        self._api.put_alerts(self.plan.alerted, alerts)
 
     async def _put_budgets(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -89,6 +99,8 @@ class Scene:
                 while driver.running:
                     time.sleep(REFRESH_INTERVAL_S)
                     self._stack.tend()
+                    for arrival in self.take_arrivals():
+                        shown.tell(arrival.line)
                     shown.update(Counts(self._gateway.stats, self._emitter.stats))
         finally:
             self._probe.stop()
@@ -105,6 +117,7 @@ class Scene:
             for scope in self.scopes
             if scope.key in decisions
         }
+        self._wait(lambda: self._alarms().all_arrived, SETTLE_TIMEOUT_S)
         return Evidence(
             broker=self._stack.broker.name,
             organization_key=Scope(self.organization_id).key,
@@ -115,7 +128,18 @@ class Scene:
             history=self._history(sent, months),
             states_seen=self._board.states_seen,
             latency=self._probe.latency,
+            alarms=self._alarms(),
         )
+
+    def _alarms(self) -> Alarms:
+        key = self.plan.alerted.key
+        known = self._feed.decisions.get(key)
+        crossed = [] if known is None else crossings_in(known.decision)
+        return Alarms(key, crossed, self._receiver.arrivals)
+
+    def take_arrivals(self) -> list[Arrival]:
+        """The alerts that have arrived and were not shown yet."""
+        return self._receiver.take_new()
 
     @property
     def watched(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The embedded stack: a broker, workers, and the API with its history, as child processes.
+"""The embedded stack: a broker, workers, the API with its history, and alerts, as child processes.
 
 `outlay up`, the demo and the end-to-end tests run on it.
 """

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from outlay.embedded import Broker, find_broker
@@ -45,6 +44,7 @@ class Stack:
         owns_broker: whether `stop` stops the broker that was given.
         kafka_port: the embedded broker's TCP port; the usual or a free one by default.
         api: whether the API, with the history sink in it, is started.
+        alerts: whether alerts are delivered.
         api_port: its TCP port on the loopback interface; a free one by default.
         auth: whether the API asks for keys, those of `keys_file`; otherwise it has `--no-auth`.
         workers: how many stream workers there are.
@@ -67,6 +67,7 @@ class Stack:
         kafka_port: int | None = None,
         api: bool = True,
         api_port: int | None = None,
+        alerts: bool = False,
         auth: bool = False,
         workers: int = 1,
         metrics_port: int | None = None,
@@ -100,6 +101,7 @@ class Stack:
         self.api = self._process("api", "api", *no_auth) if api else None
         # chDB serves one process, which is the API; a server has a history process beside it.
         self.history = self._process("history", "streams.history") if api and self._server else None
+        self.alerts = self._process("alerts", "streams.alerts") if alerts else None
 
     def _process(self, name: str, module: str, *arguments: str) -> Process:
         return Process(name, module, *arguments, env=self.settings, log_dir=self.log_dir)
@@ -148,7 +150,8 @@ class Stack:
     def processes(self) -> list[Process]:
         """The service's processes, in the order in which they are stopped."""
         # Who asks goes before who answers, and the broker, which all need, at the very end.
-        return [process for process in (self.api, self.history, *self.workers) if process]
+        all_of_them = (self.api, self.history, self.alerts, *self.workers)
+        return [process for process in all_of_them if process]
 
     def lock(self) -> None:
         """Take the data directory, which `start` does otherwise; `stop` lets go of it.
@@ -241,10 +244,5 @@ class Stack:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()

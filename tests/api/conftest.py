@@ -13,6 +13,7 @@ from outlay.keyfile import KeyFile
 from outlay.scope import Scope
 from schemas.settings import Settings
 from tests.api.fakes import NOW, FakeBudgets, FakeFeed, FakeHistory
+from tests.api.live_api import live_api
 
 
 @pytest.fixture
@@ -23,6 +24,13 @@ def api() -> Iterator[SimpleNamespace]:
     app = create_app(Settings(), feed=feed, budgets=budgets, history=history, now=lambda: NOW)
     with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
         yield SimpleNamespace(app=app, client=client, feed=feed, budgets=budgets, history=history)
+
+
+@pytest.fixture
+def live():
+    """The app over an in-memory stream, at noon of 2026-11-21."""
+    with live_api() as made:
+        yield made
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def keyed(tmp_path):
 
 @pytest.fixture
 def assert_problem():
-    """Asserts that an answer is a problem of a kind; returns its body."""
+    """Asserts that an answer is a problem of a kind; its body, without what each has of its own."""
 
     def check(response, status, kind):
         body = response.json()
@@ -65,6 +73,7 @@ def assert_problem():
         assert {"type", "title", "status", "detail", "instance"} <= set(body)
         assert body["status"] == status
         assert body["instance"] == response.request.url.path
+        assert body.pop("request_id") == response.headers["x-request-id"]
         if status == 503:
             assert int(response.headers["retry-after"]) > 0
         return body

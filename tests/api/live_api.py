@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 
 from fastapi.testclient import TestClient
@@ -40,11 +41,17 @@ def key_of(organization_id, *roles, key_id="k1"):
 
 @contextlib.contextmanager
 def live_api(caller=None, **more):
-    """`client` and `stream`, at NOW."""
+    """`client` and `stream`, at NOW; `ask` checks a call of acme, `spend` reports usage of a1."""
     with InMemoryStream(NOW, **more) as stream:
         app = live_app(stream, caller)
         with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
-            yield SimpleNamespace(app=app, client=client, stream=stream)
+
+            def ask(**fields):
+                return client.post("/api/v1/check", json={"organization_id": "acme"} | fields)
+
+            yield SimpleNamespace(
+                app=app, client=client, stream=stream, ask=ask, spend=partial(spend, stream)
+            )
 
 
 class EventClient:

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from api.callers import Caller
 from api.seams import ClickHouseHistory
+from outlay.alert_config import AlertConfig
 from outlay.budget import Budget
 from schemas.settings import Settings
 from streams.clickhouse import ClickHouse
@@ -57,6 +58,9 @@ def audited(tmp_path_factory):
         before=Budget(daily_execution_limit=7, warning_threshold="0.5"),
         after=Budget(daily_execution_limit=7, warning_threshold="0.5"),
         requested_by="ops",
+        alerts_after=AlertConfig(
+            webhook_url="https://u:p@hooks.example/T0/secret", cooldown_minutes=5
+        ).masked,
     )
     told = [audit_told(record, offset=n) for n, record in enumerate(records)]
 
@@ -94,7 +98,7 @@ def _of(organization_id, *roles):
 def test_an_entry_says_who_asked_for_what_and_what_came_of_it(ask):
     """Amounts are decimal strings, and a budget is told with all its fields."""
     newest, before = ask(organization_id="acme", limit=2).json()["items"]
-    kept = newest.pop("before")
+    kept, alerts = newest.pop("before"), newest.pop("alerts_after")
     assert newest.pop("after") == kept
     assert newest == {
         "request_id": "r5",
@@ -108,7 +112,10 @@ def test_an_entry_says_who_asked_for_what_and_what_came_of_it(ask):
         "version": 3,
         "partition": 1,
         "offset": 5,
+        "alerts_before": None,
     }
+    assert (alerts["webhook_url"], alerts["cooldown_minutes"]) == ("https://hooks.example/…", 5)
+    assert alerts["thresholds"] == ["0.5", "0.75", "0.9", "1"]
     assert (kept["daily_execution_limit"], kept["monthly_budget_usd"]) == (7, None)
     assert (kept["warning_threshold"], kept["degradation_threshold"]) == ("0.5", "0.90")
     assert before["before"] is None

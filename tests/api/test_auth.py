@@ -54,9 +54,9 @@ def test_what_shows_no_data_is_open(keyed, path):
         "Bearer ",
         "Bearer outlay_sk_short",
         "Basic b3V0bGF5OnNr",
-        f"Bearer {new_key()}",
-        f"Basic {new_key()}",
-        f"Bearer {new_key()} {new_key()}",
+        pytest.param(f"Bearer {new_key()}", id="unknown"),
+        pytest.param(f"Basic {new_key()}", id="basic"),
+        pytest.param(f"Bearer {new_key()} {new_key()}", id="two"),
     ],
 )
 def test_wrong_keys_are_refused(keyed, assert_problem, header):
@@ -85,7 +85,7 @@ def test_a_revoked_key_is_refused_as_one_that_never_was(keyed, assert_problem):
         revoked = assert_problem(keyed.ask(key, f"{A1}/budget"), 401, "unauthorized")
         unknown = assert_problem(keyed.ask(new_key(), f"{A1}/budget"), 401, "unauthorized")
     assert revoked == unknown
-    assert [line["reason"] for line in lines] == ["revoked", "unknown"]
+    assert [line["reason"] for line in lines if "reason" in line] == ["revoked", "unknown"]
 
 
 @pytest.mark.parametrize(

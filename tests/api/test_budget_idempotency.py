@@ -114,7 +114,33 @@ def test_ids_hold_all_that_tells_writes_apart():
     }
     assert len(ids) == 3 * 2 * 2 * 2 * 2 * 2
     assert max(map(len, ids)) <= REQUEST_ID_LENGTH_MAX
-    assert RequestIds.of(caller, "acme", None, "put", "free").of_attempt(0) is None
+
+
+def test_without_a_key_each_write_is_one_of_its_own(api):
+    """Its id in the audit leads to the request's log line, and is nobody's key."""
+    sent = {"X-Request-ID": "r" * 80}
+    ids = []
+    for _ in range(2):
+        api.client.put(SEARCH, json={}, headers=sent)
+        ids.append(api.stream.feed.decisions[SCOPE].decision.request_id)
+    assert len(set(ids)) == 2
+    assert all(each.startswith(f"request-{'r' * 80}-") for each in ids)
+    assert max(map(len, ids)) <= REQUEST_ID_LENGTH_MAX
+    assert version_of(api.stream) == 2
+
+
+@pytest.mark.parametrize("method", ["put", "patch"])
+def test_a_retry_after_the_budget_was_deleted_is_told_so(api, assert_problem, method):
+    """It was carried out, and is not carried out again; a new key makes the budget anew."""
+    write = getattr(api.client, method)
+    assert write(SEARCH, json={"daily_token_limit": 1}, headers=KEY).status_code == 201
+    deleted = api.client.delete(SEARCH)
+    assert (deleted.status_code, deleted.headers["outlay-version"]) == (204, "1")
+    again = write(SEARCH, json={"daily_token_limit": 1}, headers=KEY)
+    assert assert_problem(again, 409, "budget-deleted")["version"] == 1
+    assert version_of(api.stream) == 0
+    other = write(SEARCH, json={"daily_token_limit": 1}, headers={"Idempotency-Key": "k9"})
+    assert (other.status_code, other.json()["version"]) == (201, 3)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])

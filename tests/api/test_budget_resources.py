@@ -99,6 +99,7 @@ def test_a_budget_is_read_with_all_that_it_says(api):
                 "remaining": nothing_limited | {"cost_usd": "8.75", "executions": 3},
             },
         },
+        "alerts": None,
         "stale": False,
     }
 
@@ -404,7 +405,7 @@ def test_a_broker_that_is_away_is_said_in_time(api, assert_problem):
     api.stream.broker_away = True
     assert api.client.get(ACME).status_code == 200
     problem = assert_problem(api.client.put(ACME, json={}), 503, "budget-timeout")
-    assert problem["request_id"]
+    assert problem["budget_request_id"]
     api.stream.broker_away = False
     assert api.client.put(ACME, json={}).json()["version"] == 2
 

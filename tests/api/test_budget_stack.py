@@ -10,9 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from outlay.alert import decode_alert
 from outlay.decision import decode_request
 from outlay.stack import Stack
 from schemas.settings import Settings
+from streams import alert_commands
+from tests.api.alert_parts import SECRET, SHOWN_URL, URL
 from tests.api.budget_world import BUDGETS
 from tests.api.fakes import FakeHistory
 from tests.conftest import Topics
@@ -138,3 +141,52 @@ async def _requests(stack, team):
     records = await Topics(stack.broker, stack.topics).aread(stack.topics.budgets)
     requests = [decode_request(record.value) for record in records]
     return [request for request in requests if request.scope.endswith(f"team:{team}")]
+
+
+def test_alerts_that_one_process_sets_another_sees(apis):
+    """With the version of the answer; and keeps their secrets, which it has not read by then."""
+    writer, reader = apis
+    url = f"{BUDGETS}/organization:acme/team:alerts"
+    writer.put(url, json={"monthly_budget_usd": 10})
+    for minutes in range(1, 5):
+        body = {"webhook_secrets": [SECRET], "cooldown_minutes": minutes}
+        written = writer.put(f"{url}/alerts", json=body).json()
+        read = reader.get(f"{url}/alerts", params={"min_version": written["version"]})
+        assert read.json() == written
+        kept = reader.put(f"{url}/alerts", json={"webhook_url": URL}).json()
+        assert (kept["version"], kept["webhook_secret_count"]) == (written["version"] + 1, 1)
+        assert kept["alerts"]["webhook_url"] == SHOWN_URL
+        writer, reader = reader, writer
+    gone = writer.delete(f"{url}/alerts")
+    version = int(gone.headers["etag"].strip('"'))
+    read = reader.get(f"{url}/alerts", params={"min_version": version}).json()
+    assert (gone.status_code, read["source"], read["version"]) == (204, "default", version)
+    names = reader.get("/readyz").json()["checks"]
+    assert names["alerts"]["ok"] is True
+
+
+def test_test_alerts_reach_the_alerts_topic(stack, apis, capsys, monkeypatch):
+    """Those of the API and of the command line, marked, in the partition of their scope."""
+    key = "organization:acme/team:tried"
+    apis[0].put(f"{BUDGETS}/{key}", json={})
+    apis[0].put(f"{BUDGETS}/{key}/alerts", json={"webhook_url": URL, "webhook_secrets": [SECRET]})
+    told = apis[1].post(f"{BUDGETS}/{key}/alerts/test")
+    assert (told.status_code, told.json()["channels"]) == (202, ["webhook"])
+    monkeypatch.setenv("OUTLAY_KAFKA_BOOTSTRAP_SERVERS", stack.bootstrap_servers)
+    monkeypatch.setenv("OUTLAY_TOPIC_PREFIX", stack.topics.prefix)
+    assert alert_commands.main(["test", "--budget", key]) == 0
+    said = capsys.readouterr().out
+    assert f"its alert configuration is that of {key}: webhook {SHOWN_URL}\n" in said
+    records = asyncio.run(Topics(stack.broker, stack.topics).aread(stack.topics.alerts))
+    alerts = {alert.alert_id: alert for alert in (decode_alert(r.value) for r in records)}
+    ours = [alert for alert in alerts.values() if alert.scope == key]
+    assert [alert.test for alert in ours] == [True, True]
+    assert told.json()["alert_id"] in alerts
+    assert f"sent test alert {ours[0].alert_id}" in said or ours[1].alert_id in said
+    assert alert_commands.main(["test", "--budget", "organization:acme/team:nobody"]) == 1
+    assert alert_commands.main(["redeliver", "--id", "alt_nothing"]) == 1
+    assert alert_commands.main(["redeliver", "--all"]) == 0
+    said = capsys.readouterr()
+    assert "there is no budget of organization:acme/team:nobody" in said.err
+    assert "no dead letter: alt_nothing" in said.err
+    assert said.out == "there are no dead letters\n"

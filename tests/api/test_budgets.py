@@ -217,7 +217,12 @@ def test_a_body_over_its_bound_is_refused(api, assert_problem):
     ("error", "status", "kind", "member"),
     [
         (BudgetRefused("warning above degradation", 3), 422, "budget-refused", ("version", 3)),
-        (BudgetRequestTimeout("not seen", "r1"), 503, "budget-timeout", ("request_id", "r1")),
+        (
+            BudgetRequestTimeout("not seen", "r1"),
+            503,
+            "budget-timeout",
+            ("budget_request_id", "r1"),
+        ),
         (FeedNotReady("still loading"), 503, "feed-unavailable", None),
     ],
 )

@@ -9,7 +9,6 @@ from outlay import Budget, BudgetGateway, Scope
 from outlay.testing import InMemoryStream
 from schemas.http_check import CheckRequest
 from tests.api.fakes import NOW
-from tests.api.live_api import live_api
 
 ACME = Scope("acme")
 A1 = Scope("acme", agent_id="a1")
@@ -19,32 +18,14 @@ TO_MIDNIGHT_S = 12 * 3_600
 TO_DECEMBER_S = 9 * 86_400 + TO_MIDNIGHT_S
 
 
-@pytest.fixture
-def api():
-    """The app over an in-memory stream, at noon of 2026-11-21."""
-    with live_api() as made:
-        yield made
-
-
-def spend(api, cost_usd, **fields):
-    """Usage of a1, decided on at once."""
-    fields = {"organization_id": "acme", "agent_id": "a1", "cost_usd": cost_usd} | fields
-    assert api.stream.emitter.emit(**fields)
-
-
-def ask(api, **fields):
-    """The answer to a check of acme."""
-    return api.client.post(CHECK, json={"organization_id": "acme"} | fields)
-
-
-def test_the_rate_limits(api):
+def test_the_rate_limits(live):
     """One item for each limit, of the scope that has the least left; USD in millionths."""
-    api.stream.budgets.put(ACME, Budget(monthly_budget_usd=Decimal(100), daily_token_limit=50))
-    api.stream.budgets.put(
+    live.stream.budgets.put(ACME, Budget(monthly_budget_usd=Decimal(100), daily_token_limit=50))
+    live.stream.budgets.put(
         A1, Budget(monthly_budget_usd=Decimal(10), monthly_execution_limit=5, daily_token_limit=60)
     )
-    spend(api, "2.000000001", input_tokens=4)
-    headers = ask(api, agent_id="a1").headers
+    live.spend("2.000000001", input_tokens=4)
+    headers = live.ask(agent_id="a1").headers
     assert headers["ratelimit-policy"].split(", ") == [
         f'"month-cost";q=10000000;qu="outlay-usd-micros";w={NOVEMBER_S}',
         f'"day-tokens";q=50;qu="outlay-tokens";w={DAY_S}',
@@ -57,24 +38,24 @@ def test_the_rate_limits(api):
     ]
 
 
-def test_rate_limits_stay_integers_of_structured_fields(api):
+def test_rate_limits_stay_integers_of_structured_fields(live):
     """Never negative, and at most fifteen digits."""
-    api.stream.budgets.put(A1, Budget(daily_budget_usd=0, monthly_token_limit=10**15))
-    spend(api, "1")
-    limits = ask(api, agent_id="a1").headers["ratelimit"]
+    live.stream.budgets.put(A1, Budget(daily_budget_usd=0, monthly_token_limit=10**15))
+    live.spend("1")
+    limits = live.ask(agent_id="a1").headers["ratelimit"]
     assert '"day-cost";r=0;' in limits
     assert f'"month-tokens";r={10**15 - 1};' in limits
 
 
-def test_retry_after_is_when_all_limits_let_it_through(api):
+def test_retry_after_is_when_all_limits_let_it_through(live):
     """The month is over later than the day; and what is above a limit never fits."""
-    api.stream.budgets.put(A1, Budget(daily_execution_limit=2, monthly_execution_limit=2))
-    api.stream.budgets.put(ACME, Budget(daily_execution_limit=2))
+    live.stream.budgets.put(A1, Budget(daily_execution_limit=2, monthly_execution_limit=2))
+    live.stream.budgets.put(ACME, Budget(daily_execution_limit=2))
     for _ in range(2):
-        spend(api, "0")
-    assert ask(api, agent_id="a1").headers["retry-after"] == str(TO_DECEMBER_S)
-    assert ask(api, agent_id="a2").headers["retry-after"] == str(TO_MIDNIGHT_S)
-    response = ask(api, agent_id="a1", executions=3)
+        live.spend("0")
+    assert live.ask(agent_id="a1").headers["retry-after"] == str(TO_DECEMBER_S)
+    assert live.ask(agent_id="a2").headers["retry-after"] == str(TO_MIDNIGHT_S)
+    response = live.ask(agent_id="a1", executions=3)
     assert (response.json()["allowed"], response.json()["retry_after_s"]) == (False, None)
     assert "retry-after" not in response.headers
 

@@ -225,8 +225,10 @@ def test_other_organizations_and_no_feed(assert_problem):
     """Not found, and not known."""
     with live_api(key_of("acme", "viewer")) as api:
         api.stream.budgets.put(Scope("other"), Budget())
-        foreign = api.client.get("/api/v1/budgets/organization:other/explain")
-        absent = api.client.get("/api/v1/budgets/organization:nobody/explain")
+        path, sent = "/api/v1/budgets/organization:{}/explain", {"X-Request-ID": "same"}
+        foreign, absent = (
+            api.client.get(path.format(name), headers=sent) for name in ("other", "nobody")
+        )
         assert_problem(foreign, 404, "not-found")
         assert foreign.text.replace("other", "nobody") == absent.text
         assert_problem(api.client.get("/api/v1/budgets/acme/explain"), 422, "invalid-request")

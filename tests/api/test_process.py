@@ -16,6 +16,7 @@ import uvicorn
 
 from api.app import create_app
 from api.seams import ClickHouseHistory
+from outlay.embedded.ports import free_port
 from outlay.keyfile import KeyFile
 from schemas.settings import Settings
 from streams.clickhouse import ClickHouse
@@ -35,12 +36,6 @@ def _get(port, path, method="GET", body=None, key=None):
         return answer.status, json.loads(answer.read() or b"null")
     finally:
         connection.close()
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_over_a_socket_with_clickhouse(tmp_path):
@@ -114,8 +109,8 @@ def _wait_for(look, process, timeout_s=40, pause_s=0.05):
 
 def test_the_process_keeps_the_history_with_chdb(topic_prefix, tmp_path):
     """Records sent to Kafka come back as a report; it says what is missing; SIGTERM ends it."""
-    port = _free_port()
-    topic_prefix.create(usage=2, decisions=1, budgets=1, audit=1)
+    port = free_port()
+    topic_prefix.create(usage=2, decisions=1, budgets=1, audit=1, alerts=1, alert_deliveries=1)
     records = [usage(organization_id="acme", cost_usd="0.25") for _ in range(4)]
     topic_prefix.send(
         topic_prefix.names.usage, [(None, message(record).value, 0) for record in records]
@@ -171,7 +166,7 @@ def test_the_process_keeps_the_history_with_chdb(topic_prefix, tmp_path):
 )
 def test_what_cannot_be_ends_with_a_reason(arguments, environment, code, says):
     """Before it serves, or as soon as the history gives up."""
-    given = {"OUTLAY_API_PORT": str(_free_port())} | environment
+    given = {"OUTLAY_API_PORT": str(free_port())} | environment
     with _api(*arguments, **given) as process:
         assert process.wait(30) == code
         assert says in process.stderr.read()
@@ -179,8 +174,8 @@ def test_what_cannot_be_ends_with_a_reason(arguments, environment, code, says):
 
 def test_keys_are_made_and_revoked_while_it_runs(topic_prefix, tmp_path):
     """From no file on, where nobody is let in; on all addresses; no key is in its log."""
-    port, file = _free_port(), KeyFile(tmp_path / "keys.json")
-    topic_prefix.create(usage=1, decisions=1, budgets=1, audit=1)
+    port, file = free_port(), KeyFile(tmp_path / "keys.json")
+    topic_prefix.create(usage=1, decisions=1, budgets=1, audit=1, alerts=1, alert_deliveries=1)
     settings = {
         "OUTLAY_KAFKA_BOOTSTRAP_SERVERS": topic_prefix.bootstrap_servers,
         "OUTLAY_TOPIC_PREFIX": topic_prefix.names.prefix,

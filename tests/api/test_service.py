@@ -21,6 +21,7 @@ def test_alive_and_ready(api):
         "checks": {
             "feed": {"ok": True, "detail": "caught up"},
             "clickhouse": {"ok": True, "detail": "answers"},
+            "usage": {"ok": True, "detail": "0 records in flight"},
         },
     }
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-import socket
 from collections import Counter
 from contextlib import asynccontextmanager
 
 import httpx
 
 from api.app import create_app
+from outlay.embedded.ports import free_port
 from outlay.sending import KafkaSender
 from outlay.topics import usage_partition
 from schemas.settings import Settings
@@ -32,12 +32,6 @@ async def _serving(topics, servers=None):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client
-
-
-def _unused_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_what_is_accepted_is_on_the_topic_once(topic_prefix):
@@ -70,7 +64,7 @@ def test_a_broker_that_is_not_there_is_said_and_found_when_it_comes(topic_prefix
     topic_prefix.create(usage=1)
 
     async def run():
-        async with _serving(topic_prefix, f"127.0.0.1:{_unused_port()}") as client:
+        async with _serving(topic_prefix, f"127.0.0.1:{free_port()}") as client:
             usage = client._transport.app.state.usage
             usage.delivery_timeout_s = 0.3
             away = await post(client, record(agent_id="lost"))

@@ -8,6 +8,7 @@ import pytest
 
 from api.ingest import IngestBusy, UsageIngest
 from outlay.emitter import PACK_BYTES_MAX, PACK_RECORDS_MAX
+from tests.api.live_api import key_of
 from tests.api.usage_parts import (
     BUSY,
     UNAVAILABLE,
@@ -193,6 +194,39 @@ def test_what_is_in_flight_has_a_bound(bounds):
     topic, kinds = asyncio.run(run())
     assert kinds == [UNCONFIRMED, BUSY, (202, "")]
     assert len(arrived(topic)) == 6
+
+
+def test_one_organization_leaves_room_for_the_others():
+    """While the broker is away, whoever sends the most is refused, and others are not."""
+
+    async def run():
+        topic = FakeTopic()
+        topic.held = asyncio.Event()
+        app = make_app(topic)
+        async with serving(app, timeout_s=5) as client:
+            ingest = app.state.usage.ingest = UsageIngest(lambda: FakeSender(topic), records_max=12)
+            tasks = []
+
+            async def send(organization_id, count):
+                app.state.authenticate = lambda _: key_of(organization_id, "emitter")
+                body = [record(organization_id=organization_id)] * count
+                tasks.append(asyncio.create_task(post(client, body)))
+                before = ingest.held.requests
+                await eventually(lambda: tasks[-1].done() or ingest.held.requests > before)
+                return None if not tasks[-1].done() else kind(tasks[-1].result())
+
+            greedy = [await send("greedy", 2) for _ in range(5)]
+            assert greedy == [None, None, None, BUSY, BUSY]
+            assert [await send("small", 2), await send("other", 1)] == [None, None]
+            assert (ingest.in_flight, ingest.held.requests) == (9, 5)
+            topic.held.set()
+            await eventually(lambda: ingest.in_flight == ingest.held.size_bytes == 0)
+            assert await send("greedy", 5) in (None, (202, ""))
+            await asyncio.wait(tasks)
+            await ingest.aclose()
+            return [task.result().status_code for task in tasks]
+
+    assert asyncio.run(run()) == [202] * 3 + [503] * 2 + [202] * 3
 
 
 def test_closing_takes_back_what_has_not_left():

@@ -1,9 +1,12 @@
 """Requests to `POST /usage` that come again, by their `Idempotency-Key`."""
 
 import asyncio
+import gc
+import tracemalloc
 
-from api.repeats import Repeats
-from api.tickets import Ticket
+from api.repeats import ENTRY_BYTES, Repeats
+from api.tickets import Part, Ticket
+from api.usage_records import Judged
 from tests.api.usage_parts import (
     REUSED,
     UNCONFIRMED,
@@ -132,4 +135,59 @@ def test_keys_are_forgotten_by_time_and_number():
     assert repeats.find("me", "k3", b"") is None
     assert repeats.find("me", "open", b"") is open_ticket
     repeats.keep("me", "new", b"", _ticket("delivered"))
-    assert len(repeats._callers["me"]) == 2
+    assert len(repeats._callers["me"].entries) == 2
+
+
+def test_all_keys_together_have_a_bound_and_the_greediest_pays():
+    """One caller with many keys loses its oldest; another keeps its few, however old."""
+    repeats = Repeats(bytes_max=10 * ENTRY_BYTES)
+    for n in range(3):
+        repeats.keep("few", f"k{n}", b"", _ticket("delivered"))
+    for n in range(50):
+        repeats.keep("many", f"k{n}", b"", _ticket("delivered"))
+        assert repeats.held_bytes <= 10 * ENTRY_BYTES
+    assert all(repeats.find("few", f"k{n}", b"") for n in range(3))
+    kept = [n for n in range(50) if repeats.find("many", f"k{n}", b"")]
+    assert kept == list(range(43, 50))
+
+
+def test_what_is_under_way_outlives_the_bound_of_memory():
+    """A repetition of it must wait for its outcome; the room for records bounds how many."""
+    repeats = Repeats(bytes_max=3 * ENTRY_BYTES)
+    for n in range(5):
+        repeats.keep("me", f"open{n}", b"", _ticket("pending"))
+    repeats.keep("you", "done", b"", _ticket("delivered"))
+    assert all(repeats.find("me", f"open{n}", b"") for n in range(5))
+    assert repeats.find("you", "done", b"") is None
+
+
+def test_what_is_old_goes_before_what_is_not():
+    """Also of a caller that has not come back, and has little."""
+    now_s = [0.0]
+    repeats = Repeats(bytes_max=4 * ENTRY_BYTES, kept_s=10, monotonic=lambda: now_s[0])
+    repeats.keep("gone", "old", b"", _ticket("delivered"))
+    now_s[0] = 11.0
+    for n in range(4):
+        repeats.keep("me", f"k{n}", b"", _ticket("delivered"))
+    assert all(repeats.find("me", f"k{n}", b"") for n in range(4))
+    assert list(repeats._callers) == ["me"]
+
+
+def test_an_entry_takes_no_more_than_is_counted():
+    """As the allocator sees it, with all of a request's records lost; nor much less."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        repeats = Repeats()
+        for n in range(200):
+            ticket = Ticket([Judged(None, b"{}")] * 1_000)
+            part = Part(ticket, 0)
+            part.indexes = range(1_000)
+            ticket.undelivered = {part}
+            ticket.end("unknown")
+            repeats.keep("me", f"k{n}", bytes(bytearray(32)), ticket)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert repeats.held_bytes / 2 < taken <= repeats.held_bytes
+    assert ticket.unconfirmed == list(range(1_000))

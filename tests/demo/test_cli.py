@@ -37,9 +37,10 @@ def test_every_command_explains_itself():
     """`outlay` alone names them all."""
     shown = outlay("--help")
     assert shown.returncode == 0
-    jobs = ("up", "demo", "replay", "budgets", "keys", "version")
+    jobs = ("up", "demo", "replay", "alerts", "budgets", "keys", "version")
     for command in (*jobs, "worker", "history", "api"):
         assert f" {command} " in shown.stdout
+    assert "--budget" in outlay("alerts", "test", "--help").stdout
     assert "--keep-running" in outlay("demo", "--help").stdout
     assert "--keep-times" in outlay("replay", "--help").stdout
     assert "--data-dir" in outlay("up", "--help").stdout
@@ -195,3 +196,10 @@ def test_speeds_that_cannot_be(text):
     """Are refused."""
     with pytest.raises(ValueError, match="--speed"):
         parse_speed(text)
+
+
+def test_which_dead_alerts_to_send_again_has_to_be_said():
+    """Some, or all; not both, and not none."""
+    for which in ([], ["--all", "--id", "alt_1"]):
+        ended = outlay("alerts", "redeliver", *which)
+        assert (ended.returncode, "name some with --id" in ended.stderr) == (2, True)

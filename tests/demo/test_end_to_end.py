@@ -18,7 +18,7 @@ from tests.demo.running import outlay, up
 
 
 def test_the_demo_holds_what_it_promises(kafka, tmp_path):
-    """Sent, counted and history agree exactly; every state was seen; calls were blocked."""
+    """Sent, counted and history agree exactly; every state was seen, and alerts arrived once."""
     report = tmp_path / "report.json"
     ended = outlay(
         "demo", "--duration", "10", "--agents", "150", "--report", str(report),
@@ -40,7 +40,12 @@ def test_the_demo_holds_what_it_promises(kafka, tmp_path):
     # What is told where there is no terminal: plain lines, one for each check at the end.
     assert "\x1b" not in ended.stdout
     assert " → exceeded" in ended.stdout
-    assert ended.stdout.count("\nok     ") == 5
+    assert ended.stdout.count("\nok     ") == 6
+    alerts = found["alerts"]
+    assert [each["threshold"] for each in alerts["crossed"][:4]] == ["0.5", "0.75", "0.9", "1"]
+    assert len(alerts["arrived"]) == len(alerts["crossed"])
+    assert all(each["verified"] for each in alerts["arrived"])
+    assert "webhook: budget.exceeded of " in ended.stdout
     # On a broker that is not its own it leaves no topics behind.
     wait_for(lambda: demo_topics(kafka.bootstrap_servers), set())
 

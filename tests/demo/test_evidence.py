@@ -2,19 +2,26 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
 from outlay import Amounts, Budget, Decision, EmitterStats, GatewayStats, Scope
 from outlay.decision import window_usage
+from outlay.demo.alarms import Alarms, crossings_in
 from outlay.demo.evidence import Evidence, counted_in
 from outlay.demo.ledger import Sum
 from outlay.demo.probe import Latency
+from outlay.demo.receiver import Arrival
 
 ORGANIZATION = Scope("acme").key
 TEAM = Scope("acme", team_id="search").key
 USER = Scope("acme", user_id="u7").key
 AGENT = Scope("acme", agent_id="a1").key
+
+ARRIVAL = Arrival(
+    "alt_1", True, "budget.threshold", USER, "2026-11-21", Decimal("0.5"), Decimal("0.51")
+)
 
 GOOD = Evidence(
     broker="a broker",
@@ -35,6 +42,7 @@ GOOD = Evidence(
     },
     states_seen={"ok", "warning", "degraded", "exceeded"},
     latency=Latency(12.5, 99.0),
+    alarms=Alarms(USER, [("2026-11-21", Decimal("0.5"))], [ARRIVAL]),
 )
 
 
@@ -61,6 +69,19 @@ def test_the_report_says_what_was_found():
         "states_seen": ["ok", "warning", "degraded", "exceeded"],
         "calls_checked": 5,
         "calls_blocked": 2,
+        "alerts": {
+            "scope": USER,
+            "crossed": [{"window": "2026-11-21", "threshold": "0.5"}],
+            "arrived": [
+                {
+                    "id": "alt_1",
+                    "event": "budget.threshold",
+                    "window": "2026-11-21",
+                    "threshold": "0.5",
+                    "verified": True,
+                }
+            ],
+        },
         "decision_latency_ms": {"p50": 12.5, "p99": 99.0},
         "ok": True,
     }
@@ -140,3 +161,35 @@ def test_a_decision_is_read_by_month():
     assert counted_in(decision, ["2026-11"]) == Sum(2, 70)
     assert counted_in(decision, ["2026-11", "2026-12"]) == Sum(5, 970)
     assert counted_in(decision, []) == Sum()
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "said"),
+    [
+        ([], "missing 0.5 of 2026-11-21"),
+        ([ARRIVAL, ARRIVAL], "more than once 0.5 of 2026-11-21"),
+        ([ARRIVAL._replace(verified=False)], "wrong signatures 1"),
+        ([ARRIVAL._replace(scope=TEAM)], USER),
+        ([ARRIVAL, ARRIVAL._replace(threshold=Decimal("0.75"))], "2 of 1"),
+    ],
+)
+def test_it_fails_unless_each_threshold_arrived_once_and_signed(arrivals, said):
+    """Not at all, twice, by somebody else, of another budget, or one that was not crossed."""
+    evidence = replace(GOOD, alarms=replace(GOOD.alarms, arrivals=arrivals))
+    assert failed(evidence) == ["each threshold arrived once, signed"]
+    assert said in evidence.alarms.said
+
+
+def test_nothing_crossed_is_nothing_shown():
+    """A demo whose budget crosses no threshold has not checked anything."""
+    assert failed(replace(GOOD, alarms=Alarms(USER))) == ["each threshold arrived once, signed"]
+
+
+def test_what_is_to_arrive_is_what_was_crossed():
+    """At and above a threshold, in each window that the budget has a limit for."""
+    used = {"2026-11-21": "7.50", "2026-11-22": "0.01", "2026-11": "7.51"}
+    amounts = {name: Amounts(int(Decimal(usd) * 10**9), 1) for name, usd in used.items()}
+    windows = {name: window_usage(amount, {}) for name, amount in amounts.items()}
+    budget = Budget(daily_budget_usd=Decimal(10))
+    decision = Decision(USER, 1, "warning", budget, windows, "r", datetime.now(UTC))
+    assert crossings_in(decision) == [("2026-11-21", Decimal(t)) for t in ("0.5", "0.75")]

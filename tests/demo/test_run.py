@@ -27,6 +27,7 @@ def stage(monkeypatch):
             set_budgets=lambda: None,
             drive=lambda display: None,
             settle=lambda: evidence,
+            take_arrivals=list,
         )
         monkeypatch.setattr(run, "_start_stack", lambda *_: (None, None))
         monkeypatch.setattr(run, "Scene", lambda *_: scene)

@@ -247,6 +247,13 @@ def test_a_clickhouse_server_gets_a_history_process(tmp_path, monkeypatch):
     assert [process.name for process in stack.processes] == ["api", "history", "worker-0"]
 
 
+def test_alerts_are_delivered_where_they_are_asked_for(tmp_path):
+    """They stop before the workers, whose alerts they take, and serve no metrics at one port."""
+    stack = Stack(tmp_path, broker=ExternalBroker("broker:9092"), alerts=True, metrics_port=9100)
+    assert [process.name for process in stack.processes] == ["api", "alerts", "worker-0"]
+    assert stack.alerts.child._env["OUTLAY_METRICS_PORT"] == "0"
+
+
 def test_a_temporary_directory_goes_with_the_stack(monkeypatch):
     """Where none is named."""
     stack = Stack(broker=ExternalBroker("broker:9092"))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outlay.alert_config import AlertConfig
 from outlay.governance import BudgetAlertConfig, ExternalAgentBudgetConfig
 
 
@@ -181,6 +182,36 @@ def test_what_cannot_be_alerted_is_refused(wrong):
     """With the name of what is wrong."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         BudgetAlertConfig(**wrong)
+
+
+def test_whom_to_tell_becomes_what_a_budget_is_told():
+    """All of it, exactly; a part of a minute counts as a whole one, so that it is not none."""
+    config = BudgetAlertConfig(
+        webhook_url="https://hooks.example/T0/very-secret",
+        email_recipients=["ann@example.com"],
+        thresholds=[0.1, 0.3, 1.0],
+        alert_once_per_threshold=False,
+        include_forecast=False,
+        cooldown_minutes=2.5,
+    )
+    assert config.to_alert_config() == AlertConfig(
+        webhook_url="https://hooks.example/T0/very-secret",
+        email_recipients=("ann@example.com",),
+        thresholds=(Decimal("0.1"), Decimal("0.3"), Decimal("1")),
+        alert_once_per_threshold=False,
+        include_forecast=False,
+        cooldown_minutes=3,
+    )
+    assert BudgetAlertConfig().to_alert_config() == AlertConfig()
+    assert BudgetAlertConfig(cooldown_minutes=0).to_alert_config().cooldown_minutes == 0
+    assert "very-secret" not in repr(config)
+
+
+def test_more_thresholds_than_are_told_are_refused():
+    """Where they are to be told, and not before: as many have been allowed."""
+    config = BudgetAlertConfig(thresholds=[n / 100 for n in range(1, 18)])
+    with pytest.raises(ValueError, match="at most 16"):
+        config.to_alert_config()
 
 
 def test_all_is_by_keyword():

@@ -5,20 +5,28 @@ from decimal import Decimal
 
 import msgspec
 
+from outlay.alert_config import AlertConfig
 from outlay.budget import Amounts
 from outlay.money import COST_NANO_MAX, to_decimal
 from outlay.scope import Scope
 from outlay.window import Window
 from streams.clickhouse import ClickHouse
+from streams.clickhouse_alerts import AlertLog, DeliveryLog
 from streams.clickhouse_audit import AuditLog, AuditRow
 from streams.clickhouse_queries import ScopeUsage, SpendReport
-from streams.history_rows import TABLE, Message
+from streams.history_alerts import AlertBatch, DeliveryBatch
+from streams.history_rows import TABLE, Message, Rows
 from tests.history.records import (
     NOW,
+    alert,
+    alert_told,
     audit_batch,
     audit_record,
     audit_told,
     columns_of,
+    delivery,
+    delivery_told,
+    filled,
     message,
     usage,
 )
@@ -39,6 +47,10 @@ async def holds_the_contract(clickhouse: ClickHouse) -> None:
     await _answers_reports(clickhouse)
     await _tells_of_each_request_once(clickhouse)
     await _pages_through_the_audit(clickhouse)
+    await _tells_of_each_alert_once(clickhouse)
+    await _pages_through_alerts(clickhouse)
+    await _tells_of_each_attempt_once(clickhouse)
+    await _pages_through_attempts(clickhouse)
 
 
 async def _shows_replays_once(clickhouse: ClickHouse) -> None:
@@ -140,7 +152,20 @@ async def _answers_reports(clickhouse: ClickHouse) -> None:
 
 async def insert_audit(clickhouse: ClickHouse, *messages: Message) -> None:
     """Insert messages of the audit topic as one batch."""
-    batch = audit_batch(*messages)
+    await _insert_rows(clickhouse, audit_batch(*messages))
+
+
+async def insert_alerts(clickhouse: ClickHouse, *messages: Message) -> None:
+    """Insert messages of the alerts topic as one batch."""
+    await _insert_rows(clickhouse, filled(AlertBatch(), *messages))
+
+
+async def insert_deliveries(clickhouse: ClickHouse, *messages: Message) -> None:
+    """Insert messages of the deliveries topic as one batch."""
+    await _insert_rows(clickhouse, filled(DeliveryBatch(), *messages))
+
+
+async def _insert_rows(clickhouse: ClickHouse, batch: Rows) -> None:
     await clickhouse.insert(batch.table, batch.columns(ingested_at_ms=0))
 
 
@@ -152,7 +177,8 @@ async def _tells_of_each_request_once(clickhouse: ClickHouse) -> None:
     batch = [audit_told(made, offset=10), audit_told(refused, offset=11)]
     await insert_audit(clickhouse, *batch)
     await insert_audit(clickhouse, *batch)  # the sink again
-    again = msgspec.structs.replace(made, version=2)
+    told = AlertConfig(cooldown_minutes=5)
+    again = msgspec.structs.replace(made, version=2, alerts_after=told)
     await insert_audit(clickhouse, audit_told(again, offset=12))  # the stream again: it counts
     await insert_audit(clickhouse, batch[0])
     rows = await clickhouse.ask(AuditLog(10, "once"))
@@ -162,8 +188,14 @@ async def _tells_of_each_request_once(clickhouse: ClickHouse) -> None:
     ]
     assert (rows[1].before, rows[1].after) == (None, '{"monthly_budget_usd":"5.00"}')
     assert rows[0].before == rows[0].after == rows[1].after
+    assert (rows[1].alerts_before, rows[1].alerts_after) == (None, _text(told))
+    assert rows[0].alerts_after is None
     assert (rows[1].scope, rows[1].request_id) == ("organization:once", "r4")
     assert (rows[1].requested_by, rows[1].action, rows[1].requested_at) == ("ann", "patch", NOW)
+
+
+def _text(config: AlertConfig) -> str:
+    return msgspec.json.encode(config).decode()
 
 
 async def _pages_through_the_audit(clickhouse: ClickHouse) -> None:
@@ -198,3 +230,116 @@ async def _pages_through_the_audit(clickhouse: ClickHouse) -> None:
     assert await clickhouse.ask(AuditLog(100, "it's \\ nobody")) == []
     ends = [datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC)]
     assert len(await clickhouse.ask(AuditLog(100, "pages", start=ends[0], end=ends[1]))) == 12
+
+
+async def _tells_of_each_alert_once(clickhouse: ClickHouse) -> None:
+    first = alert(organization_id="told", alert_id="alt_1")
+    second = alert(organization_id="told", alert_id="alt_2", scope="organization:told/team:t")
+    batch = [alert_told(first, offset=4), alert_told(second, offset=5)]
+    await insert_alerts(clickhouse, *batch)
+    before = await clickhouse.ask(AlertLog(10, "told"))
+    assert [row.alert.alert_id for row in before] == ["alt_2", "alt_1"]
+    assert before[1].alert.used == "5.00"
+    await insert_alerts(clickhouse, *batch)  # the sink again
+    await insert_alerts(clickhouse, batch[1])
+    later = {"detected_at": NOW + timedelta(days=40), "used": "6.00", "version": 9}
+    again = msgspec.structs.replace(first, **later)  # the stream again, after a crash
+    await insert_alerts(clickhouse, alert_told(again, offset=6), alert_told(second, offset=7))
+    assert await clickhouse.ask(AlertLog(10, "told")) == before
+    await clickhouse.run(lambda client: client.command("OPTIMIZE TABLE alert_rows FINAL"))
+    assert await clickhouse.ask(AlertLog(10, "told")) == before
+    await insert_alerts(clickhouse, alert_told(again, offset=8))  # a merge is not what it hangs on
+    assert await clickhouse.ask(AlertLog(10, "told")) == before
+
+
+async def _pages_through_alerts(clickhouse: ClickHouse) -> None:
+    second = timedelta(seconds=1)
+    alerts = [
+        alert(
+            organization_id="alerts",
+            alert_id=f"alt_{at}{n}",
+            scope=f"organization:alerts/agent:a{n}",
+            event=("budget.exceeded", "budget.warning")[n],
+            window=("2026-11", "2026-11-21")[at % 2],
+            detected_at=NOW + at * second,
+        )
+        for at in range(3)
+        for n in range(2)
+    ]
+    told = [alert_told(each, offset=n) for n, each in enumerate(alerts)]
+    await insert_alerts(clickhouse, *told, alert_told(alert(organization_id="alerts2")))
+    ids = [each.alert_id for each in reversed(alerts)]
+    found = await clickhouse.ask(AlertLog(4, "alerts"))
+    rest = await clickhouse.ask(AlertLog(4, "alerts", behind=found[-1].place))
+    assert [row.alert.alert_id for row in (*found, *rest)] == ids
+    assert await clickhouse.ask(AlertLog(4, "alerts", behind=rest[-1].place)) == []
+    for query, want in [
+        (AlertLog(9, "alerts", "organization:alerts/agent:a1"), ids[::2]),
+        (AlertLog(9, "alerts", event="budget.exceeded"), ids[1::2]),
+        (AlertLog(9, "alerts", window="2026-11-21"), ids[2:4]),
+        (AlertLog(9, "alerts", start=NOW + second, end=NOW + 2 * second), ids[2:4]),
+        (AlertLog(9, "it's \\ nobody"), []),
+    ]:
+        assert [row.alert.alert_id for row in await clickhouse.ask(query)] == want, query
+    everyones = {row.alert.organization_id for row in await clickhouse.ask(AlertLog(100))}
+    assert everyones == {"told", "alerts", "alerts2"}
+
+
+async def _tells_of_each_attempt_once(clickhouse: ClickHouse) -> None:
+    soon = NOW + timedelta(seconds=5)
+    failed = delivery(
+        organization_id="tried", status="retrying", code=None, reason="no", next_attempt_at=soon
+    )
+    worked = delivery(organization_id="tried", attempt=2, attempted_at=soon)
+    redelivered = delivery(organization_id="tried", attempted_at=NOW + timedelta(days=1))
+    both = delivery(organization_id="tried", channel="email", target="ann@example.com", code=250)
+    batch = [delivery_told(e, offset=n) for n, e in enumerate((failed, worked, redelivered, both))]
+    for part in (batch, batch, batch[1:2]):  # the sink again
+        await insert_deliveries(clickhouse, *part)
+    await insert_deliveries(clickhouse, delivery_told(failed, offset=9))  # told twice
+    rows = await clickhouse.ask(DeliveryLog(10, "tried"))
+    assert [(row.channel, row.attempt, row.attempted_at) for row in rows] == [
+        ("webhook", 1, redelivered.attempted_at),
+        ("webhook", 2, soon),
+        ("webhook", 1, NOW),
+        ("email", 1, NOW),
+    ]
+    assert (rows[2].code, rows[2].next_attempt_at, rows[2].reason) == (None, soon, "no")
+    assert (rows[3].code, rows[3].next_attempt_at) == (250, None)
+
+
+async def _pages_through_attempts(clickhouse: ClickHouse) -> None:
+    attempts = [
+        delivery(
+            organization_id="tries",
+            delivery_id=f"alt_{n}",
+            alert_ids=(f"alt_{n}", "alt_merged") if n else ("alt_0",),
+            channel=channel,
+            scope=f"organization:tries/agent:a{n}",
+            attempt=attempt,
+            status="delivered" if attempt == 10 else "retrying",
+        )
+        for n in range(2)
+        for channel in ("email", "webhook")
+        for attempt in (1, 9, 10)
+    ]
+    told = [delivery_told(each, offset=n) for n, each in enumerate(attempts)]
+    await insert_deliveries(clickhouse, *told, delivery_told(delivery(organization_id="tries2")))
+    want = [(each.delivery_id, each.channel, each.attempt) for each in reversed(attempts)]
+
+    async def ask(query: DeliveryLog) -> list[tuple[str, str, int]]:
+        rows = await clickhouse.ask(query)
+        return [(row.delivery_id, row.channel, row.attempt) for row in rows]
+
+    found, behind = [], None
+    for _ in range(4):  # the last one finds nothing
+        page = await clickhouse.ask(DeliveryLog(5, "tries", behind=behind))
+        behind = page[-1].place if page else behind
+        found += [(row.delivery_id, row.channel, row.attempt) for row in page]
+    assert found == want
+    assert await ask(DeliveryLog(99, "tries", channel="email")) == want[3:6] + want[9:]
+    assert await ask(DeliveryLog(99, "tries", status="delivered")) == want[::3]
+    assert await ask(DeliveryLog(99, "tries", alert_id="alt_merged")) == want[:6]
+    assert await ask(DeliveryLog(99, "tries", "organization:tries/agent:a0")) == want[6:]
+    assert await ask(DeliveryLog(99, "tries", start=NOW, end=NOW)) == []
+    assert len(await ask(DeliveryLog(99, "tries", start=NOW))) == 12

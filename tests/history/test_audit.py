@@ -6,13 +6,26 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
+from outlay.alert_config import AlertConfig
 from schemas.settings import Settings
 from streams.clickhouse_audit import AuditLog, AuditPlace
 from streams.clickhouse_errors import HistoryAway, HistoryRefused
 from streams.history_audit import AuditBatch
+from streams.history_lanes import LANES
 from streams.history_rows import OCCURRED_AT_MAX, Message
 from streams.history_sinks import HistorySinks
-from tests.history.records import NOW, audit_batch, audit_record, audit_told, message, usage
+from tests.history.records import (
+    NOW,
+    alert,
+    alert_told,
+    audit_batch,
+    audit_record,
+    audit_told,
+    delivery,
+    delivery_told,
+    message,
+    usage,
+)
 from tests.history.test_sink import Source, Store
 
 
@@ -22,7 +35,14 @@ def _row(message: Message) -> dict[str, object]:
 
 def test_every_field_of_a_record_is_kept():
     """And where the record stood on the audit topic, beside where the request did."""
-    record = audit_record(partition=1, offset=5, accepted=False, reason="no", version=3)
+    record = audit_record(
+        partition=1,
+        offset=5,
+        accepted=False,
+        reason="no",
+        version=3,
+        alerts_after=AlertConfig(cooldown_minutes=5),
+    )
     assert _row(audit_told(record, offset=41, partition=2)) == {
         "organization_id": "acme",
         "requested_at": int(NOW.timestamp() * 1000),
@@ -37,6 +57,8 @@ def test_every_field_of_a_record_is_kept():
         "version": 3,
         "budget_before": "",
         "budget_after": '{"monthly_budget_usd":"5.00"}',
+        "alerts_before": "",
+        "alerts_after": '{"thresholds":["0.5","0.75","0.9","1"],"cooldown_minutes":5}',
         "kafka_partition": 2,
         "kafka_offset": 41,
         "ingested_at": 7,
@@ -124,38 +146,47 @@ def test_times_that_clickhouse_does_not_know_are_refused(year):
         AuditLog(1, start=datetime(year, 6, 1, tzinfo=UTC))
 
 
-def _sinks(*, stop=True, audit_failures=(), until=lambda usage, audit: True):
-    """Run both sinks on stand-ins until their events satisfy `until`; the events, and the sinks."""
+def _sinks(*, stop=True, audit_failures=(), until=lambda *events: True):
+    """Run all sinks on stand-ins until their events satisfy `until`; the events, and the sinks."""
 
     async def main():
-        usage_events, audit_events = [], []
-        sources = (
-            Source([[message(usage(), offset=7)]], usage_events),
-            Source([[audit_told(audit_record(), offset=3)]], audit_events),
-        )
-        stores = (Store(usage_events), Store(audit_events, list(audit_failures)))
+        told = [
+            message(usage(), offset=7),
+            audit_told(audit_record(), offset=3),
+            alert_told(alert(), offset=5),
+            delivery_told(delivery(), offset=6),
+        ]
+        events = [[] for _ in told]
+        sources = [Source([[one]], each) for one, each in zip(told, events, strict=True)]
+        stores = [Store(each) for each in events]
+        stores[1].failures += audit_failures
         settings = Settings(history_flush_interval_s=0.02)
         sinks = HistorySinks(settings, stores=stores, sources=sources)
         task = asyncio.create_task(sinks.run())
         async with asyncio.timeout(10):
-            while not task.done() and not until(usage_events, audit_events):  # noqa: ASYNC110
+            while not task.done() and not until(*events):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
             state = sinks.state, sinks.problem
             if stop:
                 sinks.stop()
             await task
-        return usage_events, audit_events, state, sinks
+        return events, state, sinks
 
     return asyncio.run(main())
 
 
-def test_both_topics_are_read_inserted_and_committed_apart():
-    """Each into its own table, each with its own offsets and metrics; a stop ends both."""
-    usage_events, audit_events, state, sinks = _sinks(
-        until=lambda usage, audit: ("commit", {0: 8}) in usage and ("commit", {0: 4}) in audit
+def test_all_topics_are_read_inserted_and_committed_apart():
+    """Each into its own table, each with its own offsets and metrics; a stop ends them all."""
+    offsets = (7, 3, 5, 6)
+    events, state, sinks = _sinks(
+        until=lambda *events: all(
+            ("commit", {0: offset + 1}) in each
+            for offset, each in zip(offsets, events, strict=True)
+        )
     )
-    assert usage_events == ["open", ("insert", [7]), ("commit", {0: 8}), "close", "store closed"]
-    assert audit_events == ["open", ("insert", [3]), ("commit", {0: 4}), "close", "store closed"]
+    for offset, each in zip(offsets, events, strict=True):
+        done = [("insert", [offset]), ("commit", {0: offset + 1})]
+        assert each == ["open", *done, "close", "store closed"]
     assert state == ("running", "")
     assert sinks.state == "stopped"
     rows = {
@@ -164,25 +195,38 @@ def test_both_topics_are_read_inserted_and_committed_apart():
         for sample in metric.samples
         if sample.name.endswith("_rows_total")
     }
-    assert rows == {"outlay_history_rows_total": 1, "outlay_audit_rows_total": 1}
+    names = ("history", "audit", "alert_history", "delivery_history")
+    assert rows == {f"outlay_{name}_rows_total": 1 for name in names}
+
+
+def test_each_topic_is_read_in_a_group_of_its_own():
+    """So that none waits for another's rebalance; those of usage and audit keep their names."""
+    settings = Settings(app_id="app", topic_prefix="own")
+    sources = [lane.source(settings) for lane in LANES]
+    assert [(source._topic, source._group_id) for source in sources] == [
+        ("own.usage", "app-history"),
+        ("own.audit", "app-history-audit"),
+        ("own.alerts", "app-history-alerts"),
+        ("own.alerts.deliveries", "app-history-deliveries"),
+    ]
 
 
 def test_usage_goes_on_while_the_audit_waits():
     """And the state is that of the one that waits, with what it was told."""
     away = [HistoryAway("gone")] * 1000
-    _, audit_events, state, _ = _sinks(
+    events, state, _ = _sinks(
         audit_failures=away,
-        until=lambda usage, audit: ("commit", {0: 8}) in usage and "failed" in audit,
+        until=lambda usage, audit, *_: ("commit", {0: 8}) in usage and "failed" in audit,
     )
     assert state == ("waiting", "gone")
-    assert not [event for event in audit_events if event[0] == "commit"]
+    assert not [event for event in events[1] if event[0] == "commit"]
 
 
-def test_when_one_gives_up_the_other_commits_and_ends():
+def test_when_one_gives_up_the_others_commit_and_end():
     """So that the process exits, and says why."""
     with pytest.raises(HistoryRefused, match="no such column"):
         _sinks(
             stop=False,
             audit_failures=[HistoryRefused("no such column")],
-            until=lambda usage, audit: False,
+            until=lambda *events: False,
         )

@@ -9,6 +9,8 @@ from streams.clickhouse import ClickHouse
 from streams.clickhouse_errors import HistoryRefused
 from streams.clickhouse_migrations import Migration, MigrationChanged, load_migrations, migrate
 
+MIGRATIONS = ["0001_usage.sql", "0002_audit.sql", "0003_alerts.sql"]
+
 
 def test_a_second_run_applies_nothing(with_clickhouse):
     """Every start migrates; only the first finds something to do, also after a restart."""
@@ -19,10 +21,12 @@ def test_a_second_run_applies_nothing(with_clickhouse):
         rows = await clickhouse.run(lambda client: client.query("SHOW TABLES").result_rows)
         return again, {name for (name,) in rows}
 
-    made = {"schema_migrations", "usage", "usage_rows", "audit", "audit_rows"}
+    views = {"usage", "audit", "alerts", "alert_deliveries"}
+    tables_of = {"usage_rows", "audit_rows", "alert_rows", "alert_delivery_rows"}
+    made = {"schema_migrations"} | views | tables_of
     assert with_clickhouse(tables) == ([], made)
     assert with_clickhouse(tables) == ([], made)
-    assert names == ["0001_usage.sql", "0002_audit.sql"]
+    assert names == MIGRATIONS
 
 
 def test_a_changed_file_is_refused_and_nothing_else_applied(with_clickhouse):
@@ -57,7 +61,7 @@ def test_a_crash_between_statement_and_note_is_made_good(with_clickhouse):
         await clickhouse.run(lambda client: client.command(forget))
         return await clickhouse.migrate(), await clickhouse.migrate()
 
-    assert with_clickhouse(work) == (["0001_usage.sql", "0002_audit.sql"], [])
+    assert with_clickhouse(work) == (MIGRATIONS, [])
 
 
 def test_two_connections_may_migrate_at_the_same_time(settings):

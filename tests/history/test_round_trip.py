@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from outlay.embedded.ports import free_port
 from outlay.usage import encode_usage
 from schemas.settings import Settings
 from streams.clickhouse import ClickHouse
@@ -25,9 +26,6 @@ RECORDS = 400
 @pytest.fixture
 def process_environment(topic_prefix, tmp_path):
     """What the history process is told, and a free port for its metrics."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     return os.environ | {
         "OUTLAY_KAFKA_BOOTSTRAP_SERVERS": topic_prefix.bootstrap_servers,
         "OUTLAY_TOPIC_PREFIX": topic_prefix.names.prefix,
@@ -36,7 +34,7 @@ def process_environment(topic_prefix, tmp_path):
         "OUTLAY_CLICKHOUSE_DSN": "",
         "OUTLAY_HISTORY_FLUSH_INTERVAL_S": "0.2",
         "OUTLAY_SESSION_TIMEOUT_S": "6",
-        "OUTLAY_METRICS_PORT": str(port),
+        "OUTLAY_METRICS_PORT": str(free_port()),
         "OUTLAY_METRICS_HOST": "127.0.0.1",
     }
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SPECIFICATION = json.loads((Path(__file__).parent / "compose-spec.json").read_text("utf-8"))
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES = COMPOSE["services"]
-OURS = ("worker", "history", "api")
+OURS = ("worker", "history", "alerts", "api")
 
 
 def test_it_is_a_compose_file():
@@ -33,10 +33,10 @@ def test_it_is_a_compose_file():
 
 
 def test_it_has_the_parts():
-    """Kafka, ClickHouse, two workers, history and api."""
+    """Kafka, ClickHouse, two workers, history, alerts and api."""
     assert set(SERVICES) == {"kafka", "clickhouse", *OURS}
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
-    assert [SERVICES[name]["command"] for name in OURS] == [["worker"], ["history"], ["api"]]
+    assert [SERVICES[name]["command"] for name in OURS] == [[name] for name in OURS]
 
 
 def test_each_service_has_a_health_check_and_restarts():
@@ -74,7 +74,7 @@ def test_every_variable_is_a_setting(name):
         given[setting] = re.sub(r"\$\{\w+:-(\w*)\}", r"\1", value)
     settings = Settings(**given)
     assert settings.kafka_bootstrap_servers == "kafka:19092"
-    if name != "worker":
+    if name in ("history", "api"):
         assert settings.clickhouse_dsn == "clickhouse://outlay:outlay@clickhouse:8123"
 
 

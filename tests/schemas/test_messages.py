@@ -10,13 +10,15 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from outlay import decision
+from outlay.alert import decode_alert, encode_alert
+from outlay.alert_config import decode_config_record, encode_config_record
 from outlay.budget import LIMIT_FIELDS, Amounts, Budget
 from outlay.budget_plan import read_budgets
 from outlay.judging import decode_usage
 from outlay.topics import TopicNames
 from outlay.usage import UsageRecord, encode_usage
 from schemas import generate
-from schemas.messages import DeadLetter
+from schemas.messages import AlertDelivery, DeadLetter
 from streams import messages
 from streams.audit import audit_message, decode_audit
 from streams.batch import Batch
@@ -42,6 +44,14 @@ def _usages(content):
     return encode_usage([usage.record for usage in usages])
 
 
+def _written(file):
+    """A file of budgets as it is written: alerts stand in their budgets."""
+    told = msgspec.to_builtins(file)
+    for key, alerts in told.pop("alerts").items():
+        told["budgets"][key]["alerts"] = alerts
+    return told
+
+
 READERS = {
     "usage-record": _usages,
     "usage-message": _usages,
@@ -50,9 +60,14 @@ READERS = {
     "outcome": lambda content: decision.encode(decision.decode_outcome(content)),
     "partials": lambda content: messages.encode(messages.decode_partials(content)),
     "audit": lambda content: messages.encode(decode_audit(content)),
+    "alert": lambda content: encode_alert(decode_alert(content)),
+    "alert-config": lambda content: encode_config_record(decode_config_record(content)),
+    "alert-delivery": lambda content: messages.encode(
+        msgspec.json.decode(content, type=AlertDelivery)
+    ),
     "dead-letter": lambda content: messages.encode(msgspec.json.decode(content, type=DeadLetter)),
     "budget-request": lambda content: decision.encode(decision.decode_request(content)),
-    "budgets-file": lambda content: decision.encode(read_budgets(json.loads(content))),
+    "budgets-file": lambda content: decision.encode(_written(read_budgets(json.loads(content)))),
 }
 
 

@@ -21,7 +21,7 @@ def test_every_setting_is_described():
 def test_times_carry_their_unit():
     """In the name, last; and in the description."""
     for name, field in Settings.model_fields.items():
-        if field.annotation is float:
+        if field.annotation is float and "_per_second_" not in name:
             assert name.endswith("_s"), name
             assert "in seconds" in (field.description or ""), name
         if re.search(r"interval|timeout|refresh|_after", name):
