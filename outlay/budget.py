@@ -6,7 +6,7 @@ is pure: amounts in, an answer out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -91,6 +91,8 @@ class Budget(
             if name.endswith("_usd"):
                 if to_nano(limit) < 0:
                     raise ValueError(f"{name} must not be negative")
+                if limit and not to_nano(limit):
+                    raise ValueError(f"{name} is below a nano-dollar, and not zero")
                 _set(self, name, Decimal(to_usd(to_nano(limit))))
             elif type(limit) is not int or not 0 <= limit <= LIMIT_MAX:
                 raise ValueError(f"{name} must be a whole number, from 0 to {LIMIT_MAX}")
@@ -177,22 +179,18 @@ _ORDER: tuple[tuple[str, WindowKind, LimitKind], ...] = (
 )
 
 
-def _limits(budget: Budget) -> list[Limit]:
-    limits = []
+def limits_of(budget: Budget) -> Iterator[tuple[WindowKind, LimitKind, int]]:
+    """The limits that a budget has, in the unit of their amounts."""
     for field, window, kind in _ORDER:
         value = getattr(budget, field)
         if value is not None:
-            limit = to_nano(value) if kind == "cost" else value
-            limits.append(
-                Limit(
-                    window,
-                    kind,
-                    limit,
-                    _from(limit, budget.warning_threshold),
-                    _from(limit, budget.degradation_threshold),
-                )
-            )
-    return limits
+            yield window, kind, to_nano(value) if kind == "cost" else value
+
+
+def _limits(budget: Budget) -> Iterator[Limit]:
+    warning, degradation = budget.warning_threshold, budget.degradation_threshold
+    for window, kind, limit in limits_of(budget):
+        yield Limit(window, kind, limit, _from(limit, warning), _from(limit, degradation))
 
 
 def _from(limit: int, share: Decimal) -> int:

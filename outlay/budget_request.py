@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
-
-from outlay.alert_config import AlertConfig
+from outlay.alert_config import AlertConfig, requested_alerts
 from outlay.budget import Budget
 from outlay.decision import BudgetRequest
 
@@ -46,7 +44,7 @@ def _requested_alerts(held: Held, request: BudgetRequest) -> AlertConfig | None:
     if held.budget is None:
         raise ValueError("there is no budget: make one first, it needs no limits")
     if request.action == "put_alerts":
-        return msgspec.convert(request.changes, AlertConfig)
+        return requested_alerts(request.changes)
     if held.alerts is None:
         raise ValueError("there is no alert configuration to delete")
     return None

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
 REARM_SHARE = Fraction(19, 20)
 """Below which share of what crosses a threshold it is armed again."""
+
+RUNGS_CACHE_MAX = 4_096
+"""How many limits' thresholds are kept ready: fleets have equal budgets by the thousand."""
 
 
 class Rung(NamedTuple):
@@ -34,14 +38,33 @@ def rungs_of(limit: int, thresholds: Iterable[Decimal]) -> tuple[Rung, ...]:
     >>> rungs_of(1_000, [Decimal("0.75")])
     (Rung(threshold=Decimal('0.75'), at=750, rearm_below=713),)
     """
-    return tuple(_rung(limit, threshold) for threshold in thresholds)
+    return _rungs(limit, tuple(thresholds))
 
 
-def _rung(limit: int, threshold: Decimal) -> Rung:
-    part, whole = threshold.as_integer_ratio()
-    at = -(-limit * part // whole)  # the least whole amount that is not below
-    rearm = -(-limit * part * REARM_SHARE.numerator // (whole * REARM_SHARE.denominator))
-    return Rung(threshold, max(at, 1), max(rearm, 1))
+@lru_cache(maxsize=RUNGS_CACHE_MAX)
+def _rungs(limit: int, thresholds: tuple[Decimal, ...]) -> tuple[Rung, ...]:
+    return tuple(
+        Rung(threshold, max(_share(limit, *at), 1), max(_share(limit, *rearm), 1))
+        for threshold, at, rearm in _ratios(thresholds)
+    )
+
+
+def _share(limit: int, part: int, whole: int) -> int:
+    """The least whole amount that is not below."""
+    return -(-limit * part // whole)
+
+
+_Ratio = tuple[int, int]
+
+
+@lru_cache(maxsize=RUNGS_CACHE_MAX)
+def _ratios(thresholds: tuple[Decimal, ...]) -> tuple[tuple[Decimal, _Ratio, _Ratio], ...]:
+    """Of each threshold, the shares of a limit that cross it, and below which it is armed again."""
+    return tuple((t, t.as_integer_ratio(), _rearm(t)) for t in thresholds)
+
+
+def _rearm(threshold: Decimal) -> _Ratio:
+    return (REARM_SHARE * Fraction(threshold)).as_integer_ratio()
 
 
 class Crossed(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from outlay.alert_config import DEFAULT_ALERTS, AlertConfig
-from outlay.budget import Budget, LimitKind, Rules
+from outlay.alert_config import DEFAULT_ALERTS, AlertConfig, alert_thresholds
+from outlay.budget import Budget, LimitKind, limits_of
 from outlay.crossing import Rung, rungs_of
 from outlay.window import WindowKind
 
@@ -17,12 +17,20 @@ REPEAT_MINUTES_MIN = 1
 
 
 class Detection(msgspec.Struct, frozen=True):
-    """What of an alert configuration says what is found; nothing of it is secret."""
+    """What of an alert configuration says what is found; nothing of it is secret.
+
+    Raises:
+        ValueError: thresholds that no configuration has.
+    """
 
     thresholds: tuple[Decimal, ...]
     alert_once_per_threshold: bool
     include_forecast: bool
     cooldown_minutes: int
+
+    def __post_init__(self) -> None:
+        # It also comes from a topic: a look must not fail by it, and ids are made of the texts.
+        msgspec.structs.force_setattr(self, "thresholds", alert_thresholds(self.thresholds))
 
     @property
     def repeat_ms(self) -> int:
@@ -59,10 +67,9 @@ class Watch:
     def __init__(self, budget: Budget, detection: Detection) -> None:
         self.budget = budget
         self.detection = detection
-        limits, thresholds = Rules(budget).limits, detection.thresholds
         ladders = [
-            (each.window, Ladder(each.kind, each.limit, rungs_of(each.limit, thresholds)))
-            for each in limits
+            (window, Ladder(kind, limit, rungs_of(limit, detection.thresholds)))
+            for window, kind, limit in limits_of(budget)
         ]
         self.day = tuple(ladder for window, ladder in ladders if window == "day")
         self.month = tuple(ladder for window, ladder in ladders if window == "month")

@@ -7,6 +7,7 @@ kept, so that a budget made after it is not taken for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -170,7 +171,8 @@ def _carry_out(state: BudgetState, request: BudgetRequest) -> tuple[BudgetState,
         held = requested(state.held, state.version, request)
     except ValueError as error:
         version = state.version if state.budget is not None else 0
-        return state, Answer(request.request_id, False, version, cut_reason(str(error)))
+        reason = cut_reason(_is_secret.sub(f"{SECRET_PREFIX}…", str(error)))
+        return state, Answer(request.request_id, False, version, reason)
     version = state.version + 1
     concerns_alerts = request.action.endswith("_alerts") or held.alerts != state.alerts
     after = msgspec.structs.replace(
@@ -191,6 +193,7 @@ def showable(value: bytes | None) -> bytes | None:
 
 
 _SECRET_WORDS = (b"webhook_", SECRET_PREFIX.encode())
+_is_secret = re.compile(rf"{SECRET_PREFIX}[^\s'\"`]*")  # one that stands where it does not belong
 
 
 def _parse(value: bytes | None) -> BudgetRequest:

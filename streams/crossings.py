@@ -17,13 +17,14 @@ from outlay.alert import encode_alert
 from outlay.alerting import About, alert_about
 from outlay.budget import Amounts
 from outlay.detection import Detection, Watch, detection_of
-from outlay.looking import NOTHING_SEEN, Moment, Quiet, Seen, look
+from outlay.looking import NOTHING_SEEN, Moment, Seen, look
 from outlay.scope import Scope
 from streams import messages
 from streams.alert_defaults import DEFAULTS_SUFFIX, ToldDefaults, organization_scope
 from streams.batch import SourceRecord
 from streams.budgets import Budgets, BudgetState
 from streams.flush import Message
+from streams.looks import Looks
 from streams.moments import Now, kind_of, now_of
 from streams.totals import Totals
 
@@ -42,10 +43,9 @@ class Crossings:
         self._budgets = budgets
         self._moved: dict[str, set[str]] = defaultdict(set)
         self._changed: set[str] = set()
-        self._quiet: dict[str, dict[str, Quiet]] = defaultdict(dict)
-        self._due: dict[tuple[str, str], int] = {}
-        self._next_due_ms = 0
-        self._watches: dict[str, tuple[int, Detection, Watch]] = {}
+        self._told: set[str] = set()
+        self._looks = Looks()
+        self._watches: dict[str, tuple[int, Detection | None, Watch]] = {}
         self._dirty: set[tuple[str, str]] = set()
         self._phase: tuple[str, list[bool]] | None = None
 
@@ -76,9 +76,12 @@ class Crossings:
 
     def told_defaults(self, scopes: set[str]) -> None:
         """The defaults of some organizations have changed: their budgets are looked at anew."""
-        for scope, state in self._budgets.states.items():
-            if state.alerts is None and organization_scope(scope) in scopes:
-                self._changed.add(scope)
+        self._told |= scopes
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something that was read is not looked at yet."""
+        return self._looks.waiting
 
     # -- looking
 
@@ -88,23 +91,30 @@ class Crossings:
         if now.phase != self._phase:
             self._begin_phase(now)
         self._take_changed(now)
-        self._take_due(now_ms)
+        self._take_told(now)
+        self._take_moved(now)
+        self._looks.take_due(now_ms)
+        moments: dict[str, Moment] = {}
+        for window, scope in self._looks.take():
+            if self._totals.is_forgotten(window):
+                continue
+            if not now.has_begun(window):  # any more: the clock was set back
+                self._await(window, {scope})
+                continue
+            used = self._totals.amounts(scope, window)
+            if not self._looks.is_quiet(window, scope, used):
+                moment = moments.get(window) or moments.setdefault(window, now.moment(window))
+                yield from self._look(scope, window, used, moment, now)
+
+    def _take_moved(self, now: Now) -> None:
         moved, self._moved = self._moved, defaultdict(set)
         for window, scopes in moved.items():
             if self._totals.is_forgotten(window):
                 continue
-            if not now.has_begun(window):
+            if now.has_begun(window):
+                self._looks.moved(window, scopes, self._totals.amounts)
+            else:
                 self._await(window, scopes)
-                continue
-            yield from self._look_at(window, scopes, now)
-
-    def _look_at(self, window: str, scopes: set[str], now: Now) -> Iterator[Message]:
-        moment, quiet = now.moment(window), self._quiet[window]
-        amounts = self._totals.amounts
-        for scope in scopes:
-            used, known = amounts(scope, window), quiet.get(scope)
-            if known is None or not known.holds(used):
-                yield from self._look(scope, window, used, moment, now)
 
     def _look(
         self, scope: str, window: str, used: Amounts, moment: Moment, now: Now
@@ -115,8 +125,7 @@ class Crossings:
         watch, before = self._watch(scope, state), self._seen(scope, window, state)
         found = look(watch.detection, watch.ladders(kind_of(window)), before, used, moment)
         self._keep(scope, window, found.seen if found.seen.limits else None)
-        self._quiet[window][scope] = found.quiet
-        self._plan((window, scope), found.quiet.due_ms)
+        self._looks.found(window, scope, found.quiet)
         if found.findings:
             about = self._about(scope, window, state, now)
             for finding in found.findings:
@@ -129,14 +138,13 @@ class Crossings:
 
     def _watch(self, scope: str, state: BudgetState) -> Watch:
         assert state.budget is not None
-        if state.alerts is not None:
-            detection = detection_of(state.alerts)
-        else:
-            detection = self.defaults.detection(scope)
+        told = None if state.alerts is not None else self.defaults.detection(scope)
         version, known, watch = self._watches.get(scope, (-1, None, None))
-        if watch is None or version != state.version or known != detection:
+        if watch is None or version != state.version or known is not told:
+            detection = detection_of(state.alerts) if state.alerts is not None else told
+            assert detection is not None
             watch = Watch(state.budget, detection)
-            self._watches[scope] = (state.version, detection, watch)
+            self._watches[scope] = (state.version, told, watch)
         return watch
 
     def _about(self, scope: str, window: str, state: BudgetState, now: Now) -> About:
@@ -165,29 +173,39 @@ class Crossings:
             scopes = {scope for told in self.seen.values() for scope in told}
             self._changed |= {s for s in scopes if s not in states or states[s].budget is None}
         self._phase = now.phase
-        self._quiet.clear()
-        self._due.clear()
-        current = {s for s, state in self._budgets.states.items() if state.budget is not None}
-        for window in now.courses:
-            self._moved[window] |= current
+        self._looks.begin()
+        current = [s for s, state in self._budgets.states.items() if state.budget is not None]
+        self._looks.anew(current, now.courses)
         for window, seen in self.seen.items():
-            waiting = {scope for scope, told in seen.items() if told.waits}
+            waiting = [scope for scope, told in seen.items() if told.waits]
             if waiting and now.has_begun(window):
-                self._moved[window] |= waiting
+                self._looks.anew(waiting, [window])
 
     def _take_changed(self, now: Now) -> None:
         for scope in self._changed:
-            for quiet in self._quiet.values():
-                quiet.pop(scope, None)
             state = self._budgets.states.get(scope)
-            if state is None or state.budget is None:
-                self._watches.pop(scope, None)
-                for window in list(self.seen):
-                    self._keep(scope, window, None)
-            else:
-                for window in now.courses:
-                    self._moved[window].add(scope)
+            if state is not None and state.budget is not None:
+                self._looks.changed(scope, now.courses)
+                continue
+            self._watches.pop(scope, None)
+            self._looks.changed(scope, ())
+            for window in list(self.seen):
+                self._keep(scope, window, None)
         self._changed.clear()
+
+    def _take_told(self, now: Now) -> None:
+        """An organization's defaults concern those of its budgets that have none of their own."""
+        if self._told:
+            states = self._budgets.states.items()
+            concerned = [
+                scope
+                for scope, state in states
+                if state.alerts is None
+                and state.budget is not None
+                and organization_scope(scope) in self._told
+            ]
+            self._looks.anew_changed(concerned, now.courses)
+            self._told.clear()
 
     def _await(self, window: str, scopes: set[str]) -> None:
         """Remember that a window that has not begun was moved: its records are committed.
@@ -199,22 +217,6 @@ class Crossings:
             if state is not None and state.budget is not None:
                 seen = self._seen(scope, window, state)
                 self._keep(scope, window, msgspec.structs.replace(seen, waits=True))
-
-    def _plan(self, key: tuple[str, str], due_ms: int | None) -> None:
-        if due_ms is None:
-            self._due.pop(key, None)
-        else:
-            self._due[key] = due_ms
-            self._next_due_ms = min(self._next_due_ms, due_ms)
-
-    def _take_due(self, now_ms: int) -> None:
-        if now_ms < self._next_due_ms or not self._due:
-            return
-        for window, scope in [key for key, due_ms in self._due.items() if due_ms <= now_ms]:
-            del self._due[window, scope]
-            self._quiet[window].pop(scope, None)
-            self._moved[window].add(scope)
-        self._next_due_ms = min(self._due.values(), default=now_ms)
 
     # -- writing
 

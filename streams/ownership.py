@@ -66,7 +66,7 @@ class Ownership:
                 if missing:
                     raise OwnershipError(
                         f"partition {partition} of {missing} was not assigned with the others: "
-                        "do all these topics have as many partitions?"
+                        "do all these topics have as many partitions, and all workers one version?"
                     )
 
     async def take_over(self, changelogs: Iterable[Any]) -> None:

@@ -21,7 +21,7 @@ from streams.budgets import Budgets, RequestError, showable
 from streams.counts import Count
 from streams.crossings import Crossings
 from streams.decisions import AT_ONCE_MAX, Decisions
-from streams.flush import Flush, Outgoing, Transaction, Unit, apart, cut
+from streams.flush import Flush, Outgoing, Unit, apart, cut
 from streams.totals import Totals
 
 DIRTY_MAX = 500_000
@@ -183,8 +183,9 @@ class TotalsState:
     def flush(self, now_ms: int) -> Flush | None:
         """What is to be written now, taken over as written; None when there is nothing to say.
 
-        The input is committed only up to what the published decisions contain: while one waits
-        for its refresh, or everything for the end of the take-over, nothing is.
+        The input is committed only up to what the published decisions contain and alerts tell of:
+        while a decision waits for its refresh, a window to be looked at, or everything for the end
+        of the take-over, nothing is.
         """
         configs = [] if self.holds else list(self._configs.publish())
         outputs = [] if self.holds else self._publications(now_ms)
@@ -193,9 +194,8 @@ class TotalsState:
         letters = [
             messages.dead_letter_message(self._topics.rejected, letter) for letter in self._rejected
         ]
-        settled = (
-            not self.holds and not self.decisions.waiting and self.positions != self._committed
-        )
+        waits = self.holds or self.decisions.waiting or self.crossings.waiting
+        settled = not waits and self.positions != self._committed
         if not (configs or outputs or changelog or letters or settled):
             return None
         self._rejected.clear()
@@ -208,7 +208,8 @@ class TotalsState:
             return plan
         # By themselves: within a transaction no topic waits for another, and whoever reads of a
         # version in a decision is to find the configuration.
-        return Flush([Transaction(outputs=configs), *plan.transactions])
+        told = cut((Unit([part], []) for each in configs for part in apart(each)), {})
+        return Flush([*told.transactions, *plan.transactions])
 
     def _publications(self, now_ms: int) -> list[Outgoing]:
         published = {

@@ -138,6 +138,7 @@ def test_the_sentence_names_window_and_amounts():
     [
         {"daily_budget_usd": Decimal(-1)},
         {"monthly_token_limit": -1},
+        {"monthly_budget_usd": "0.0000000004"},  # it would block everything, as zero does
         {"warning_threshold": Decimal(0)},
         {"degradation_threshold": Decimal("1.1")},
         {"warning_threshold": Decimal("0.95")},
