@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 
+from api.any_path import ANY
 from api.bodies import invalid_body, parse_body, read_body
 from api.budget_resources import (
     WRITE_PROBLEMS,
@@ -33,8 +34,8 @@ from schemas.http_alerts import AlertsBody, AlertsPut, AlertsShown, AlertTested
 from streams.alerting.trying import build_test_alert
 
 _END, _TEST_END = "/alerts", "/alerts/test"
-_PATH = f"{BUDGETS_PATH}/{{scope:path}}{_END}"
-_TEST_PATH = f"{BUDGETS_PATH}/{{scope:path}}{_TEST_END}"
+_PATH = f"{BUDGETS_PATH}/{{scope:{ANY}}}{_END}"
+_TEST_PATH = f"{BUDGETS_PATH}/{{scope:{ANY}}}{_TEST_END}"
 
 _READ_PROBLEMS = described("invalid-request", "not-found", "feed-unavailable", "version-not-seen")
 _ANSWERS: dict[int | str, dict[str, Any]] = {**WRITE_PROBLEMS, **described("budget-deleted")}

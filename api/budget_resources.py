@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from api.any_path import ANY
 from api.bodies import invalid_body, parse_body, read_body
 from api.budget_view import budget_body, budget_written
 from api.budget_writing import BudgetWrite, Written
@@ -40,7 +41,7 @@ router = APIRouter(
     responses=described("invalid-request", "not-found", "feed-unavailable"),
 )
 
-_PATH = "/{scope:path}"  # the parts of a scope are segments
+_PATH = f"/{{scope:{ANY}}}"  # the parts of a scope are segments
 WRITE_PROBLEMS = described(
     "request-timeout",
     "invalid-request",

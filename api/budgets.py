@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
+from api.any_path import ANY
 from api.bodies import invalid_body, parse_body, read_body
+from api.budget_writing import BudgetWrite
 from api.callers import Caller, needs
+from api.etags import FREE
+from api.idempotency import IdempotencyKey, RequestIds
 from api.problems import described
 from api.services import PREFIX, Services, agent_scope, services
 from api.status import budget_status, config_updated, governance_status
@@ -43,9 +48,9 @@ _PATCH_BODY: dict[str, Any] = {
 }
 
 
-# An id may hold a slash (percent-encoded), which `:path` lets through.
+# An id may hold a slash (percent-encoded), which `ANY` lets through.
 @router.get(
-    "/external-agents/{external_agent_id:path}/budget", response_model=http.BudgetStatusBody
+    f"/external-agents/{{external_agent_id:{ANY}}}/budget", response_model=http.BudgetStatusBody
 )
 async def get_budget(
     external_agent_id: str,
@@ -61,7 +66,7 @@ async def get_budget(
 
 
 @router.get(
-    "/external-agents/{external_agent_id:path}/governance-status",
+    f"/external-agents/{{external_agent_id:{ANY}}}/governance-status",
     response_model=http.GovernanceStatus,
 )
 async def get_governance_status(
@@ -78,7 +83,7 @@ async def get_governance_status(
 
 
 @router.patch(
-    "/external-agents/{external_agent_id:path}/budget/config",
+    f"/external-agents/{{external_agent_id:{ANY}}}/budget/config",
     response_model=http.BudgetConfigUpdated,
     openapi_extra=_PATCH_BODY,
     responses=described(
@@ -86,6 +91,8 @@ async def get_governance_status(
         "invalid-request",
         "body-too-large",
         "budget-refused",
+        "idempotency-key-reused",
+        "budget-deleted",
         "budget-timeout",
         "feed-unavailable",
     ),
@@ -96,18 +103,18 @@ async def patch_budget(
     request: Request,
     have: _Services,
     organization_id: Organization = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Change an agent's budget, or make one: answered when the change is in force."""
     organization_id = caller.organization(organization_id, request.url.path)
     scope = agent_scope(organization_id, external_agent_id)
     changes = _changes(await read_body(request))
-    decision = await have.budgets.apatch(
-        scope,
-        changes,
-        requested_by=caller.name,
-        timeout_s=have.settings.api_budget_timeout_s,
-    )
-    return have.answer(scope, config_updated(have.status_of(scope, decision)))
+    # As a PATCH of the scope's own path: under one key either of them is carried out once.
+    asked = (scope.key, "patch", changes)
+    ids = RequestIds.of(caller, organization_id, idempotency_key, asked, FREE)
+    write = BudgetWrite(have, scope, FREE, ids, caller.name)
+    written = await write.set(partial(have.budgets.apatch, scope, changes))
+    return have.answer(scope, config_updated(have.status_of(scope, written.decision)))
 
 
 def _changes(content: bytes) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
+from api.any_path import ANY
 from api.bodies import parse_body, read_body
 from api.callers import Caller, needs
 from api.checking import Checked, check
@@ -61,7 +62,7 @@ async def post_check(request: Request, caller: _Caller, have: _Live) -> Response
 
 
 @router.post(
-    "/external-agents/{external_agent_id:path}/check",
+    f"/external-agents/{{external_agent_id:{ANY}}}/check",
     response_model=CheckAnswer,
     openapi_extra=_body_of(AgentCheckRequest, required=False),
     responses=described("budget-exceeded"),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
+from api.any_path import ANY
 from api.callers import Caller, needs
 from api.checking import written
 from api.live import Live, live
 from api.problems import ProblemError, described
 from api.scope_paths import BUDGETS_PATH, ScopePath, SentPathRoute, path_scope
 from api.services import STALE_HEADER
+from api.transitions import Transition
 from outlay.budget import LIMIT_MAX, NOTHING, Amounts, describe, evaluate
 from outlay.decision import WindowUsage, window_usage
 from outlay.explaining import LimitExplanation, ScopeExplanation, ScopeView, explain_scope
@@ -53,7 +56,7 @@ async def _asked(
 
 
 @router.get(
-    f"{BUDGETS_PATH}/{{scope:path}}/explain",
+    f"{BUDGETS_PATH}/{{scope:{ANY}}}/explain",
     response_model=bodies.ExplainAnswer,
     responses=described("invalid-request", "not-found", "feed-unavailable"),
 )
@@ -109,9 +112,7 @@ def _explain(have: Live, scope: Scope, known: KnownBudget, asked: Amounts) -> bo
             _window(window, decision.windows.get(window.name), explained)
             for window in (Window.day(at), Window.month(at))
         ],
-        transitions=[
-            bodies.TransitionBody(**each._asdict()) for each in have.transitions.of(scope.key)
-        ],
+        transitions=[_transition(each) for each in have.transitions.of(scope.key)],
         transitions_since=have.transitions.since,
     )
 
@@ -131,8 +132,22 @@ def _window(
             output_tokens=usage.output_tokens,
         ),
         limits=[_limit(limit) for limit in explained.limits if limit.window == window.name],
-        offsets={str(partition): offset for partition, offset in sorted(usage.offsets.items())},
+        offsets=_offsets(usage.offsets),
     )
+
+
+def _transition(transition: Transition) -> bodies.TransitionBody:
+    return bodies.TransitionBody(
+        at=transition.at,
+        from_state=transition.from_state,
+        to_state=transition.to_state,
+        version=transition.version,
+        offsets={window: _offsets(of) for window, of in sorted(transition.offsets.items())},
+    )
+
+
+def _offsets(offsets: Mapping[int, int]) -> dict[str, int]:
+    return {str(partition): offset for partition, offset in sorted(offsets.items())}
 
 
 def _limit(limit: LimitExplanation) -> bodies.ExplainedLimit:

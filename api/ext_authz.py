@@ -35,6 +35,7 @@ from pydantic import ValidationError
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from api.any_path import ANY
 from api.callers import Caller, needs
 from api.checking import Checked, check
 from api.live import Live, live
@@ -71,7 +72,7 @@ async def _caller(request: Request) -> Caller:
 
 
 @router.get(
-    PATH + "/{original_path:path}",
+    PATH + f"/{{original_path:{ANY}}}",
     response_class=Response,
     openapi_extra={
         "security": [{_needs.scheme_name: []}],
@@ -103,7 +104,7 @@ class _AnyMethod:
 
 
 # Not only behind a slash: the path of `OPTIONS *` has none.
-ANY_METHOD = Route(PATH + "{original_path:path}", _AnyMethod(), include_in_schema=False)
+ANY_METHOD = Route(PATH + f"{{original_path:{ANY}}}", _AnyMethod(), include_in_schema=False)
 ANY_METHOD.path_format = PATH + "/{original_path}"  # one name in the metrics
 router.routes.append(ANY_METHOD)
 

@@ -41,6 +41,7 @@ CORS_REQUEST_HEADERS = (
 CORS_ANSWER_HEADERS = (
     "ETag",
     "Idempotent-Replayed",
+    "Location",
     "Outlay-Stale",
     "Outlay-Version",
     "RateLimit",

@@ -7,6 +7,7 @@ hold what is not for a log.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from http import HTTPStatus
 
@@ -14,7 +15,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.correlation import REQUEST_ID_HEADER, Account, begin
+from api.headers import SECURITY_HEADERS
 from api.metrics import ApiMetrics
+from api.problems import problem
 
 QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is asked every few seconds, and is logged at debug."""
@@ -40,9 +43,12 @@ class Observed:
             return
         started_s = time.perf_counter()
         account = begin(scope)
+        is_answered = False
 
         async def observed(message: Message) -> None:
+            nonlocal is_answered
             if message["type"] == "http.response.start":
+                is_answered = True
                 account.status = message["status"]
                 told = (_REQUEST_ID, account.request_id.encode())
                 message["headers"] = [*message.get("headers", ()), told]
@@ -53,6 +59,12 @@ class Observed:
         self._metrics.in_progress.inc()
         try:
             await self._app(scope, receive, observed)
+        except asyncio.CancelledError:  # the process stops: it has waited as long as it may
+            if is_answered:
+                raise
+            headers = SECURITY_HEADERS | {"Connection": "close"}
+            refusal = problem(scope["path"], "stopping", "this process stops", headers=headers)
+            await refusal(scope, receive, observed)
         finally:
             self._metrics.in_progress.dec()
             self._end(scope, account, time.perf_counter() - started_s)

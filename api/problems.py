@@ -30,12 +30,14 @@ RETRY_AFTER_S = 5
 """When a client may ask again after a 503."""
 
 Kind = Literal[
+    "malformed-request",  # it is no HTTP, or its head is over its bound
     "invalid-request",  # a parameter or the body is not as it must be; `errors` names the parts
     "body-too-large",  # the body is over its bound
     "unauthorized",  # there is no key in force in the request
     "forbidden",  # the key is for other things; what is another organization's is not found
     "too-many-attempts",  # too many wrong keys from this address
     "too-many-requests",  # more requests than the key may make
+    "stopping",  # this process ends, and could not finish the request before
     "too-many-connections",  # as many connections as there may be
     "cors-refused",  # a page of this origin may not ask so
     "not-found",  # there is no such resource
@@ -64,12 +66,14 @@ Kind = Literal[
 ]
 
 STATUS: dict[Kind, int] = {
+    "malformed-request": 400,
     "invalid-request": 422,
     "body-too-large": 413,
     "unauthorized": 401,
     "forbidden": 403,
     "too-many-attempts": 429,
     "too-many-requests": 429,
+    "stopping": 503,
     "too-many-connections": 503,
     "cors-refused": 400,
     "not-found": 404,
@@ -207,6 +211,8 @@ def install(app: FastAPI) -> None:
         if error.status_code == 405:
             detail = f"{request.method} is not for {path}"
             return problem(path, "method-not-allowed", detail, headers=headers)
+        if error.status_code == 400:  # the framework could not read the body, of a form say
+            return problem(path, "malformed-request", str(error.detail), headers=headers)
         title = HTTPStatus(error.status_code).phrase
         return _response(
             error.status_code, "about:blank", title, str(error.detail), path, headers=headers

@@ -20,12 +20,16 @@ TRANSITIONS_PER_SCOPE_MAX = 20
 
 
 class Transition(NamedTuple):
-    """From one state to another; `at` is when the decision was published."""
+    """From one state to another; `at` is when the decision was published.
+
+    `offsets` says what the decision contains: by window, of each partition of the usage topic.
+    """
 
     at: datetime
     from_state: State
     to_state: State
     version: int
+    offsets: dict[str, dict[int, int]]
 
 
 class Transitions:
@@ -68,7 +72,10 @@ class Transitions:
         if before is None or before == decision.state:
             return
         changes = self._changes.setdefault(scope_key, deque(maxlen=TRANSITIONS_PER_SCOPE_MAX))
-        changes.append(Transition(decision.published_at, before, decision.state, decision.version))
+        offsets = {name: usage.offsets for name, usage in decision.windows.items()}
+        changes.append(
+            Transition(decision.published_at, before, decision.state, decision.version, offsets)
+        )
         self._changes.move_to_end(scope_key)
         if len(self._changes) > SCOPES_MAX:
             self._changes.popitem(last=False)

@@ -14,6 +14,7 @@ from outlay.client.amounts import encode, fields_of, usd
 from outlay.client.calls import Ask, reading
 from outlay.client.checks import BLOCKED, CHECK_PATIENCE_S, CheckAnswer
 from outlay.client.operations import R, Resource, operation
+from outlay.client.writes import idempotency
 from outlay.money import Money
 
 _PATH = "/api/v1/external-agents/{external_agent_id}"
@@ -105,17 +106,21 @@ class Agents(Resource[R]):
 
     @operation("PATCH", f"{_PATH}/budget/config")
     def configure(
-        self, agent_id: str, changes: Mapping[str, Any], *, organization_id: str | None = None
+        self,
+        agent_id: str,
+        changes: Mapping[str, Any],
+        *,
+        organization_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Ask[ConfiguredBudget]:
         """Change fields of an agent's budget, or make one; a limit of None is taken away.
 
-        It takes no `Idempotency-Key`, so it is repeated only where nothing was done for sure;
-        `budgets.patch` does the same with a key and a version.
+        `budgets.patch` does the same, and can expect a version.
         """
         return Ask(
             read=reading(ConfiguredBudget),
+            headers=idempotency(idempotency_key),
             content=encode(fields_of(changes)),
-            repeatable=False,
             **_about(agent_id, organization_id),
         )
 

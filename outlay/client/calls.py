@@ -53,7 +53,6 @@ class Ask(Generic[T]):
         content: the body.
         media_type: of the body.
         read_kinds: the problems that are answers here, and are read, too.
-        repeatable: whether the same may be sent again when it is not known whether it arrived.
         patience_s: how long the pauses of its retries may take together, in seconds.
     """
 
@@ -64,7 +63,6 @@ class Ask(Generic[T]):
     content: bytes | None = None
     media_type: str = JSON
     read_kinds: frozenset[str] = frozenset()
-    repeatable: bool = True
     patience_s: float = PATIENCE_S
 
 

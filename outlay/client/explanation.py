@@ -59,12 +59,17 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of a budget's state, with the time of the decision that published it."""
+    """A change of a budget's state, with the time of the decision that published it.
+
+    `offsets` says what that decision contains: by window, up to which offset each partition of the
+    usage topic is counted.
+    """
 
     at: datetime
     from_state: State
     to_state: State
     version: int
+    offsets: dict[str, dict[int, int]] = {}
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):

@@ -84,7 +84,7 @@ class Following(Generic[T]):
         pause_s = retries.pause_after(max(self._failures, 1), error)
         if (
             self._failures >= retries.stream_attempts_max
-            or not is_worth_another(self._call.ask, error)
+            or not is_worth_another(error)
             or pause_s is None
         ):
             raise error

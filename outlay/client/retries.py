@@ -1,7 +1,6 @@
 """Retries: which failures are worth another try, when, and how often at most. Pure.
 
-What is sent again is what may arrive twice: reads, and writes under their `Idempotency-Key`. All
-else only where the answer, or its lack, says that nothing was done.
+All requests may arrive twice: they are reads, or writes under their `Idempotency-Key`.
 """
 
 from __future__ import annotations
@@ -32,18 +31,9 @@ PAUSE_S_MAX = 5.0
 RETRY_AFTER_S_MAX = 20.0
 """Up to what an answer's `Retry-After` is waited for, in seconds."""
 
-_NOTHING_WAS_DONE = frozenset(
-    {
-        "feed-unavailable",
-        "usage-busy",
-        "broker-unavailable",
-        "too-many-streams",
-        "too-many-connections",
-    }
-)
 # Another try meets the same: the outcome will never be known, or the key is a wrong one.
 _FINAL = frozenset({"usage-unknown", "too-many-attempts"})
-_PASSING = frozenset({408, 502, 503, 504})
+_PASSING = frozenset({408, 429, 502, 503, 504})
 
 T = TypeVar("T")
 
@@ -91,18 +81,11 @@ class Retries:
         return None if wait_s > self.retry_after_s_max else wait_s + grown_s
 
 
-def is_worth_another(ask: Ask[Any], error: ApiError) -> bool:
-    """Whether a request that failed so may be sent again, and may have another end."""
-    if isinstance(error, NoAnswer):
-        return ask.repeatable or not error.may_have_arrived
+def is_worth_another(error: ApiError) -> bool:
+    """Whether a request that failed so may have another end when it is sent again."""
     if not isinstance(error, Problem):
-        return False
-    kind = error.type.removeprefix(TYPE_PREFIX)
-    if kind in _FINAL:
-        return False
-    if error.status == 429 or kind in _NOTHING_WAS_DONE:
-        return True
-    return ask.repeatable and error.status in _PASSING
+        return isinstance(error, NoAnswer)
+    return error.status in _PASSING and error.type.removeprefix(TYPE_PREFIX) not in _FINAL
 
 
 def conversation(
@@ -129,7 +112,7 @@ def conversation(
         pause_s = retries.pause_after(attempt, error)
         if (
             attempt == retries.attempts_max
-            or not is_worth_another(call.ask, error)
+            or not is_worth_another(error)
             or pause_s is None
             or clock() - began_s + pause_s > call.ask.patience_s
         ):

@@ -1,5 +1,6 @@
 """Stand-ins for what the API asks: a feed, a client of budgets and a history, all in memory."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +44,13 @@ class FakeFeed:
         """By the default bound."""
         return self.silent_s > 10
 
+    def outcome(self, request_id: str) -> None:
+        """None is known."""
+
+    async def await_until(self, look, timeout_s):
+        """It does not come."""
+        await asyncio.Event().wait()
+
 
 @dataclass
 class FakeBudgets:
@@ -53,8 +61,11 @@ class FakeBudgets:
     asked: list[dict[str, Any]] = field(default_factory=list)
     requested_by: str | None = None
 
-    async def apatch(self, scope, changes, *, requested_by, timeout_s):
+    async def apatch(
+        self, scope, changes, *, expected_version, request_id, requested_by, timeout_s
+    ):
         """Apply the changes as the stream does."""
+        assert (expected_version, bool(request_id)) == (None, True)
         self.requested_by = requested_by
         self.asked.append(dict(changes))
         if self.problem is not None:

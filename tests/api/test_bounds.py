@@ -1,11 +1,14 @@
 """How much one may take: room that is shared, requests a second, and connections."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
+from starlette.responses import Response
+from starlette.routing import Route
 
 from api import connections
 from api.app import create_app
@@ -99,9 +102,10 @@ def test_a_preflight_that_is_refused_is_a_problem(tmp_path, assert_problem):
         assert client.options("/api/v1/check", headers=asked).status_code == 200
 
 
-def _served(scenario, **settings):
-    """Run a scenario with the port of a real server."""
+def _served(scenario, large=b"", **settings):
+    """Run a scenario with the port of a real server, and the server; `/large` answers that."""
     app, made = _app(api_port=0, **settings)
+    app.router.routes.insert(0, Route("/large", lambda request: Response(large)))
 
     async def run():
         server = uvicorn.Server(server_config(app, made))
@@ -110,7 +114,8 @@ def _served(scenario, **settings):
             await asyncio.sleep(0.005)
         try:
             async with asyncio.timeout(WAIT_S):
-                return await scenario(server.servers[0].sockets[0].getsockname()[1])
+                port = server.servers[0].sockets[0].getsockname()[1]
+                return await scenario(port, server)
         finally:
             server.should_exit = True
             await serving
@@ -142,7 +147,7 @@ class _Connection:
 def test_connections_have_a_bound():
     """One more is told so, but may ask whether it lives; far more are cut off."""
 
-    async def scenario(port):
+    async def scenario(port, server):
         async with _Connection(port) as first, _Connection(port) as second:
             assert (await first.ask("/nowhere"))[0] == 404
             assert (await second.ask("/healthz"))[0] == 200
@@ -175,7 +180,7 @@ def test_who_says_nothing_is_not_waited_for(monkeypatch, sent):
     """Neither at the first byte, nor in the midst of a head, also of a second request."""
     monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.05)
 
-    async def scenario(port):
+    async def scenario(port, server):
         async with _Connection(port) as client:
             if sent == b"whole":
                 assert (await client.ask("/healthz"))[0] == 200
@@ -189,10 +194,108 @@ def test_who_says_nothing_is_not_waited_for(monkeypatch, sent):
 def test_a_head_has_a_bound():
     """Whatever comes in it: 400, and the end of the connection."""
 
-    async def scenario(port):
+    async def scenario(port, server):
         async with _Connection(port) as client:
             client.writer.write(b"GET / HTTP/1.1\r\nX: " + b"x" * connections.HEAD_BYTES_MAX * 2)
             answer = await client.reader.read()
             assert answer.startswith(b"HTTP/1.1 400 ")
 
     _served(scenario)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * connections.HEAD_BYTES_MAX),
+    ],
+)
+def test_what_is_no_request_is_answered_with_a_problem(sent):
+    """Also a head that is too long and comes whole, at once."""
+
+    async def scenario(port, server):
+        async with _Connection(port) as client:
+            client.writer.write(sent)
+            head, _, body = (await client.reader.read()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 ")
+            assert b"application/problem+json" in head
+            assert b"x-content-type-options: nosniff" in head.lower()
+            assert json.loads(body)["type"] == "urn:outlay:problem:malformed-request"
+
+    _served(scenario)
+
+
+def test_a_body_that_breaks_the_rules_ends_a_connection_that_was_answered(caplog):
+    """Without a trace of a bug in the log: it can no more be answered."""
+
+    async def scenario(port, server):
+        async with _Connection(port) as client:
+            head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            client.writer.write(head)
+            await client.reader.readuntil(b'{"status":"ok"}')
+            client.writer.write(b"no chunk\r\n")
+            assert await client.reader.read() == b""
+
+    _served(scenario)
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+def test_the_rest_of_a_body_is_not_waited_for_when_it_was_answered(monkeypatch):
+    """However often a byte of it comes."""
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.05)
+
+    async def scenario(port, server):
+        async with _Connection(port) as client:
+            client.writer.write(
+                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999\r\n\r\n"
+            )
+            await client.reader.readuntil(b'{"status":"ok"}')
+            ended = asyncio.create_task(client.reader.read())
+            while not ended.done():
+                client.writer.write(b"x")
+                await asyncio.wait({ended}, timeout=0.02)
+            with contextlib.suppress(ConnectionError):
+                assert await ended == b""
+
+    _served(scenario)
+
+
+@pytest.mark.parametrize("asked", [1, 9])
+def test_who_takes_nothing_of_an_answer_is_cut_off(monkeypatch, asked):
+    """One answer that is not taken, and several, of which the last ones wait for room."""
+    monkeypatch.setattr(connections, "TAKE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connections, "KEEP_ALIVE_TIMEOUT_S", 0.05)
+    large = b"x" * 20_000_000  # more than the system keeps for a client that reads nothing
+
+    async def scenario(port, server):
+        async with _Connection(port) as client:
+            client.writer.transport.pause_reading()
+            client.writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked)
+            state = server.server_state
+            while not state.tasks and not state.total_requests:  # noqa: ASYNC110  # no event
+                await asyncio.sleep(0.005)
+            while state.connections:  # noqa: ASYNC110  # no event
+                await asyncio.sleep(0.005)
+
+    _served(scenario, large=large)
+
+
+def test_a_request_that_a_stop_does_not_wait_for_is_told_so(monkeypatch, caplog):
+    """With a problem that is worth another try, and no trace of a bug in the log."""
+    monkeypatch.setattr(connections, "SHUTDOWN_TIMEOUT_S", 0.05)
+
+    async def scenario(port, server):
+        async with _Connection(port) as client:
+            path = "/api/v1/external-agents/a1/budget/config?organization_id=acme"
+            head = f"PATCH {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n"
+            client.writer.write(head.encode())
+            while not server.server_state.tasks:  # noqa: ASYNC110  # uvicorn offers no event
+                await asyncio.sleep(0.005)
+            server.should_exit = True
+            head, _, body = (await client.reader.read()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: " in head.lower()
+            assert json.loads(body)["type"] == "urn:outlay:problem:stopping"
+
+    _served(scenario)
+    assert "Traceback" not in caplog.text

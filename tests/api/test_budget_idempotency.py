@@ -32,6 +32,20 @@ def test_a_retry_raises_the_version_once(api):
     assert api.client.put(SEARCH, json={}).json()["version"] == 3
 
 
+def test_a_change_by_the_agents_id_is_done_once(api, assert_problem):
+    """Its id is in that of its request; as in all others, another change needs another key."""
+    path = "/api/v1/external-agents/a1/budget/config?organization_id=acme"
+    key, change = "organization:acme/agent:a1", {"daily_token_limit": 1}
+    for _ in range(2):
+        assert api.client.patch(path, json=change, headers=KEY).status_code == 200
+        assert version_of(api.stream, key) == 1
+    response = api.client.patch(path, json={"daily_token_limit": 2}, headers=KEY)
+    assert_problem(response, 422, "idempotency-key-reused")
+    api.client.patch(path, json=change, headers={"X-Request-ID": "mine"})
+    decision = api.stream.feed.decisions[key].decision
+    assert (decision.version, decision.request_id[:13]) == (2, "request-mine-")
+
+
 def test_an_answer_that_was_lost_is_found_by_another_process(assert_problem):
     """The broker had the request, the process ended before its outcome: asked again, done once."""
     with InMemoryStream(NOON) as stream:

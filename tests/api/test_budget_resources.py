@@ -424,3 +424,14 @@ def test_before_the_feed_has_caught_up_nobody_knows(assert_problem):
             assert_problem(response, 503, "feed-unavailable")
         response = api.client.put(ACME, content=b"{}", headers={"If-Match": "*"})
         assert_problem(response, 503, "feed-unavailable")  # and not 412
+
+
+def test_an_id_may_hold_line_feeds(api):
+    """By the scope's path and by the agent's, with what stands behind it."""
+    path, agent = f"{ACME}/agent:a%0Ab%0A", "/api/v1/external-agents/a%0Ab%0A"
+    assert api.client.put(path, json={"daily_token_limit": 5}).status_code == 201
+    assert api.client.get(path).json()["agent_id"] == "a\nb\n"
+    assert api.client.get(f"{path}/explain").json()["scope"].endswith("agent:a%0Ab%0A")
+    status = api.client.get(f"{agent}/budget?organization_id=acme").json()
+    assert (status["external_agent_id"], status["tokens_limit"]) == ("a\nb\n", 5)
+    assert api.client.delete(path).status_code == 204

@@ -63,6 +63,7 @@ def test_the_numbers(api):
                 "from_state": "ok",
                 "to_state": "warning",
                 "version": 2,
+                "offsets": {"2026-11": windows[1]["offsets"], "2026-11-21": windows[0]["offsets"]},
             }
         ],
         "transitions_since": "2026-11-21T12:00:00Z",
@@ -161,6 +162,9 @@ def test_transitions_are_the_last_ones_newest_first(api):
         ("ok", "warning", 1),
     ]
     assert [each["at"][11:19] for each in told] == ["12:05:00", "12:04:00", "12:03:00", "12:02:00"]
+    contained = [sum(each["offsets"]["2026-11"].values()) for each in told]
+    assert contained == sorted(contained, reverse=True)
+    assert len(set(contained)) == 3  # the last came by a change of the limit
 
 
 def test_transitions_have_bounds(monkeypatch):
