@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -52,10 +53,12 @@ _THRESHOLD_DECIMALS = 6
 _is_email = re.compile(r"[^@\s,;<>]{1,64}@[^@\s,;<>.]+(\.[^@\s,;<>.]+)*").fullmatch
 
 
-class AlertConfig(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
+class AlertConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which crossings of a budget are told, to whom, and how often.
+
+    Read from a topic it may have fields that a newer version knows, and they are passed over:
+    to go on with the configuration before it would tell those who are not to be told any more.
+    Where one is asked for, by `requested_alerts`, such a field is refused.
 
     Attributes:
         webhook_url: where alerts are sent to, http or https. It may be a secret itself.
@@ -113,6 +116,18 @@ class AlertConfig(
             parts = urlsplit(url)
             changes["webhook_url"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{_MASK}"
         return msgspec.structs.replace(self, **changes)
+
+
+def requested_alerts(fields: Mapping[str, Any]) -> AlertConfig:
+    """The configuration that a request asks for.
+
+    Raises:
+        ValueError: an unknown field, or a value that cannot be; secrets are never in the text.
+    """
+    unknown = fields.keys() - set(AlertConfig.__struct_fields__)
+    if unknown:
+        raise ValueError(f"Object contains unknown field `{min(unknown)}`")
+    return msgspec.convert(fields, AlertConfig)
 
 
 def is_masked(url: str) -> bool:

@@ -13,7 +13,7 @@ from prometheus_client import start_http_server
 from schemas.settings import Settings
 from streams.alerting.app import AlertsApp
 from streams.alerting.clock import SystemClock
-from streams.alerting.configs import ConfigReader, KafkaConfigs
+from streams.alerting.configs import FETCH_WAIT_MS, ConfigReader, KafkaConfigs
 from streams.alerting.connecting import Resolver
 from streams.alerting.kafka_log import KafkaAlertLog
 from streams.alerting.mail import MailSender, Server
@@ -36,7 +36,11 @@ async def run(settings: Settings) -> None:
         settings,
         KafkaAlertLog(settings),
         KafkaConfigs(
-            lambda: ConfigReader(settings.kafka_bootstrap_servers, settings.topics.alert_configs)
+            lambda: ConfigReader(
+                settings.kafka_bootstrap_servers,
+                settings.topics.alert_configs,
+                {"fetch_max_wait_ms": FETCH_WAIT_MS},
+            )
         ),
         webhooks,
         MailSender(_server(settings), settings.alert_attempt_timeout_s),

@@ -16,13 +16,13 @@ from streams.alerting.delivering import Delivering, Mails, Webhooks
 from streams.alerting.directory import Effective
 from streams.alerting.dispatcher import Dispatcher
 from streams.alerting.endpoint import Job
-from streams.alerting.log import AlertLog
+from streams.alerting.log import AlertLog, Lost
 from streams.alerting.metrics import AlertMetrics
 from streams.alerting.retrying import Limits
 from streams.alerting.work import PartitionJob, PartitionWork
 
 PENDING_MAX = 100_000
-"""How many deliveries and held alerts are in memory; beyond, no more alerts are read."""
+"""How many deliveries are in memory; beyond, no more alerts are read."""
 
 READ_S_MAX = 0.2
 """How long one wait for alerts may take, in seconds."""
@@ -65,6 +65,9 @@ class AlertsApp:
             clock,
             settings.alert_endpoint_concurrency,
         )
+        self._settle_s = settings.alert_attempt_timeout_s + SETTLE_S
+        self._pauses = Pauses()
+        self._lagging: set[int] = set()
         self._assigned: list[int] = []
         self._works: dict[int, PartitionWork] = {}
         self._stopping = asyncio.Event()
@@ -108,8 +111,7 @@ class AlertsApp:
     async def revoked(self) -> None:
         """Called by the log: end all deliveries, and wait for what is under way."""
         works, self._works, self._assigned = list(self._works.values()), {}, []
-        bound_s = self._settings.alert_attempt_timeout_s + SETTLE_S
-        await asyncio.gather(*(work.stop(bound_s) for work in works))
+        await asyncio.gather(*(work.stop(self._settle_s) for work in works))
         self._dispatcher.sweep()
 
     async def _run(self) -> None:
@@ -119,7 +121,9 @@ class AlertsApp:
         log.info("alerts ready", configurations=len(self._configs.directory))
         self.is_ready = True
         while True:
+            await self._end_lost()
             await self._start_assigned()
+            await self._note_lags()
             works = dict(self._works)
             if not works or not self._has_room():
                 await asyncio.sleep(READ_S_MAX)
@@ -129,7 +133,6 @@ class AlertsApp:
                 await self._configs.catch_up()
             for partition, messages in found.items():
                 await works[partition].take(messages)
-            self._note_lags()
 
     async def _open(self) -> None:
         pauses = Pauses()
@@ -141,6 +144,19 @@ class AlertsApp:
                     raise
                 log.warning("waiting for the broker and the topics", error=str(error))
             await pauses.pause()
+
+    async def _end_lost(self) -> None:
+        """Give up the works whose writes were refused; those that are still ours begin anew."""
+        lost = [work for work in self._works.values() if work.is_lost]
+        if not lost:
+            self._pauses.reset()
+            return
+        await self._pauses.pause()  # another process may believe that it has them, too
+        await asyncio.gather(*(work.stop(self._settle_s) for work in lost))
+        self._dispatcher.sweep()
+        for work in lost:
+            if self._works.get(work.partition) is work:
+                del self._works[work.partition]
 
     async def _start_assigned(self) -> None:
         for partition in [p for p in self._assigned if p not in self._works]:
@@ -161,13 +177,16 @@ class AlertsApp:
                 return  # a rebalance meanwhile
 
     def _has_room(self) -> bool:
-        works = self._works.values()
-        return sum(len(w.state.pending) + w.state.held() for w in works) < PENDING_MAX
+        return self._sum(lambda work: len(work.state.pending)) < PENDING_MAX
 
     async def _attempt(self, job: Job) -> bool:
         assert isinstance(job, PartitionJob)
         work = job.work
-        left, is_away = await self._delivering.attempt(work.partition, work.state, job.pending)
+        try:
+            left, is_away = await self._delivering.attempt(work.partition, work.state, job.pending)
+        except Lost as problem:
+            work.lose(problem)
+            return False
         if left is not None and not work.is_stopped:
             self._dispatcher.put(PartitionJob(work, left))
         return is_away
@@ -186,8 +205,12 @@ class AlertsApp:
     def _sum(self, of: Callable[[PartitionWork], int]) -> int:
         return sum(map(of, self._works.values()))
 
-    def _note_lags(self) -> None:
-        for partition, lag in self._kafka.lags().items():
+    async def _note_lags(self) -> None:
+        lags = await self._kafka.lags()
+        for partition in self._lagging - lags.keys():  # they are someone else's by now
+            self.metrics.lag.remove(str(partition))
+        self._lagging = set(lags)
+        for partition, lag in lags.items():
             self.metrics.lag.labels(str(partition)).set(lag)
 
 

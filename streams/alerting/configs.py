@@ -19,6 +19,9 @@ from outlay.errors import OutlayError
 from outlay.reading import KafkaReader, Reader
 from streams.alerting.directory import Directory
 
+FETCH_WAIT_MS = 50
+"""How long the broker may hold a question for news: where the topic ends is asked behind it."""
+
 CATCH_UP_TIMEOUT_S = 10.0
 """How long one try at reading to the end may take, in seconds; then it is tried again."""
 

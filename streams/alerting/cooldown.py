@@ -70,6 +70,13 @@ def wake(state: ScopeState, now_ms: int, cooldown_ms: int) -> tuple[ScopeState, 
     due = due_ms(state, cooldown_ms)
     if due is None or now_ms < due:
         return state, []
+    return let_go(state, now_ms, cooldown_ms)
+
+
+def let_go(state: ScopeState, now_ms: int, cooldown_ms: int) -> tuple[ScopeState, list[Message]]:
+    """Let go all that is held, due or not."""
+    if not state.held:
+        return state, []
     merged = tuple(sorted(state.held, key=_rank))
     messages = [(alert,) for alert in merged] if not cooldown_ms else [merged]
     return ScopeState(now_ms), list(messages)
@@ -85,6 +92,15 @@ def due_ms(state: ScopeState, cooldown_ms: int) -> int | None:
         return state.held_since_ms + STEP_WAIT_MS
     longest = state.held_since_ms + HELD_COOLDOWNS_MAX * cooldown_ms
     return min(max(_free_ms(state, cooldown_ms), state.held_since_ms), longest)
+
+
+def not_ahead(state: ScopeState, now_ms: int) -> ScopeState:
+    """The same, with no time after now: the clock that wrote it was ahead."""
+    return msgspec.structs.replace(
+        state,
+        sent_ms=None if state.sent_ms is None else min(state.sent_ms, now_ms),
+        held_since_ms=min(state.held_since_ms, now_ms),
+    )
 
 
 def _free_ms(state: ScopeState, cooldown_ms: int) -> int:

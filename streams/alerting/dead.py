@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 import uuid_utils
@@ -36,15 +37,28 @@ async def dead_letters(settings: Settings) -> list[DeadAlert]:
     Raises:
         OSError, KafkaError: the broker is away, or the topic does not exist yet.
     """
+    return [each[-1].dead for each in await _buried(settings)]
+
+
+class _Buried(NamedTuple):
+    key: bytes
+    dead: DeadAlert
+
+
+async def _buried(settings: Settings) -> list[list[_Buried]]:
+    """What stands on the topic of each delivery, the newest last: a crash may leave several."""
     topic = settings.topics.alerts_dead
     found = await read_state(settings.kafka_bootstrap_servers, topic, 0)
-    letters = []
-    for value in found.values():
+    buried: dict[tuple[str, str], list[_Buried]] = {}
+    for key, value in found.items():
         try:
-            letters.append(decode_dead(value))
+            dead = decode_dead(value)
         except (msgspec.DecodeError, UnicodeDecodeError):  # somebody else's: it stays there
             continue
-    return sorted(letters, key=lambda dead: dead.failed_at)
+        buried.setdefault((dead.delivery_id, dead.channel), []).append(_Buried(key, dead))
+    for each in buried.values():
+        each.sort(key=lambda one: one.dead.failed_at)
+    return sorted(buried.values(), key=lambda each: each[-1].dead.failed_at)
 
 
 async def redeliver(settings: Settings, ids: Collection[str] | None) -> Redelivered:
@@ -61,20 +75,21 @@ async def redeliver(settings: Settings, ids: Collection[str] | None) -> Redelive
         OSError, KafkaError: the broker is away, or a topic does not exist yet. Those that were
             sent before stay sent.
     """
-    letters = await dead_letters(settings)
-    chosen = [dead for dead in letters if ids is None or _ids(dead) & set(ids)]
-    known = frozenset().union(*map(_ids, chosen))
+    chosen = [
+        each for each in await _buried(settings) if ids is None or _ids(each[-1].dead) & set(ids)
+    ]
+    known = frozenset().union(*(_ids(each[-1].dead) for each in chosen))
     unknown = tuple(each for each in dict.fromkeys(ids or ()) if each not in known)
     if chosen:
         await _republish(settings, chosen)
-    return Redelivered(tuple(dict.fromkeys(dead.delivery_id for dead in chosen)), unknown)
+    return Redelivered(tuple(dict.fromkeys(each[-1].dead.delivery_id for each in chosen)), unknown)
 
 
 def _ids(dead: DeadAlert) -> frozenset[str]:
     return frozenset((dead.delivery_id, *(alert.alert_id for alert in dead.alerts)))
 
 
-async def _republish(settings: Settings, chosen: Collection[DeadAlert]) -> None:
+async def _republish(settings: Settings, chosen: Collection[list[_Buried]]) -> None:
     await knock(settings.kafka_bootstrap_servers)
     async with AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap_servers,
@@ -86,7 +101,8 @@ async def _republish(settings: Settings, chosen: Collection[DeadAlert]) -> None:
         partitions = producer.client.cluster.partitions_for_topic(topics.alerts)
         if not partitions:
             raise UnknownTopicOrPartitionError(f"{topics.alerts} does not exist yet")
-        for dead in chosen:
+        for letters in chosen:
+            dead = letters[-1].dead
             again = Redelivery(f"redelivery {uuid_utils.uuid7()}", dead)
             key = dead.scope.encode()
             await producer.send_and_wait(
@@ -96,4 +112,5 @@ async def _republish(settings: Settings, chosen: Collection[DeadAlert]) -> None:
                 partition_of(key, len(partitions)),
                 headers=[(REDELIVERY_HEADER, dead_letter.encode(again))],
             )
-            await producer.send_and_wait(topics.alerts_dead, None, dead.key, 0)
+            for key, _ in letters:  # not when it fails again meanwhile: that has a key of its own
+                await producer.send_and_wait(topics.alerts_dead, None, key, 0)

@@ -48,8 +48,8 @@ class DeadAlert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def key(self) -> bytes:
-        """Its key on the topic."""
-        return f"{self.delivery_id} {self.channel}".encode()
+        """Its key on the topic: that it was sent again says nothing of when it failed once more."""
+        return f"{self.delivery_id} {self.channel} {self.failed_at.timestamp():.6f}".encode()
 
 
 class Redelivery(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Delivering: an attempt at a delivery, and what follows it.
 
-What became of it is published before the state says that it is over: a crash between repeats an
-attempt, under the same id, and loses nothing.
+What became of it is published with the state that says that it is over, or before it: a crash
+repeats an attempt, under the same id, and loses nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Delivering:
         """One attempt: what is left to do, None when it is over, and whether nobody was there.
 
         Raises:
-            KafkaError: what became of it cannot be published.
+            Lost, KafkaError: what became of it cannot be published.
         """
         effective = self._effective(pending)
         started_ms = self.clock.now_ms()
@@ -144,19 +144,17 @@ class Delivering:
         )
         has_arrived = outcome.verdict == "delivered" and not done.refused
         status: Literal["delivered", "retrying", "failed"] = "delivered"
+        dead = None
         if next_ms is not None:
             status = "retrying"
         elif not has_arrived:
             status = "failed"
-            await self.log.bury(_dead(done, effective, outcome, now_ms))
+            dead = _dead(done, effective, outcome, now_ms)
         told = _told(done, effective, outcome, status, started_ms, now_ms, next_ms)
-        await self.log.tell(told)
+        left = None if next_ms is None else replace(done, next_ms=next_ms)
+        changed = state.finished(done) if left is None else state.retried(left)
+        await self.log.write(partition, changed | ended, told=told, dead=dead)
         self._note(done, outcome, status)
-        if next_ms is None:
-            await self.log.write(partition, state.finished(done) | ended)
-            return None
-        left = replace(done, next_ms=next_ms)
-        await self.log.write(partition, state.retried(left) | ended)
         return left
 
     def _note(self, done: Pending, outcome: Outcome, status: str) -> None:

@@ -55,7 +55,9 @@ class Directory:
             record = decode_config_record(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"no alert configuration: {type(error).__name__}") from None
-        self._records[record.scope] = record
+        if record.scope != scope:
+            raise ValueError("no alert configuration: it is not that of its key")
+        self._records[scope] = record
 
     def effective(self, scope: str, organization_id: str) -> Effective:
         """What holds for a scope."""

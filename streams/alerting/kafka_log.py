@@ -30,8 +30,9 @@ from schemas.messages import AlertDelivery
 from schemas.settings import Settings
 from streams.alerting import dead_letter
 from streams.alerting.dead_letter import DeadAlert
+from streams.alerting.fencing import Note
 from streams.alerting.incoming import Incoming, incoming
-from streams.alerting.kafka_producer import AlertProducer
+from streams.alerting.kafka_writing import AlertWriters
 from streams.alerting.log import Owner
 from streams.alerting.records import Records
 from streams.alerting.state_reading import read_state
@@ -43,6 +44,7 @@ REBALANCE_TIMEOUT_MS = 120_000
 """How long the group waits for members that finish what is under way, in milliseconds."""
 
 CLOSE_TIMEOUT_S = 5.0
+POSITION_TIMEOUT_S = 0.5
 
 # Whoever waits for room reads nothing meanwhile, and shall keep its place in the group.
 _POLL_INTERVAL_MS_MAX = 24 * 3_600_000
@@ -58,16 +60,16 @@ class KafkaAlertLog(ConsumerRebalanceListener):
         self._settings = settings
         self._topics = settings.topics
         self._servers = settings.kafka_bootstrap_servers
-        self._producer = AlertProducer(self._servers)
+        self._writers = AlertWriters(settings)
         self._consumer: AIOKafkaConsumer | None = None
         self._owner: Owner | None = None
         self._deliveries_partitions = 0
-        self._read_to: dict[int, int] = {}
 
     async def open(self, owner: Owner) -> None:
         self._owner = owner
         await knock(self._servers)
         await self._find_topics()
+        await self._writers.find_out()
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             group_id=f"{self._settings.app_id}-alerts",
@@ -94,7 +96,13 @@ class KafkaAlertLog(ConsumerRebalanceListener):
         pauses = Pauses()
         while True:
             try:
-                found = await read_state(self._servers, self._topics.alert_state, partition)
+                await self._writers.claim(partition)  # first: then nobody adds to what is read
+                found = await read_state(
+                    self._servers,
+                    self._topics.alert_state,
+                    partition,
+                    committed=self._writers.is_fenced,
+                )
                 await self._rewind(partition)
                 return found
             except (OSError, KafkaError) as error:
@@ -121,20 +129,27 @@ class KafkaAlertLog(ConsumerRebalanceListener):
             log.warning("the broker does not answer", error=repr(error))
             await asyncio.sleep(timeout_s)
             return {}
-        for at, records in fetched.items():
-            self._read_to[at.partition] = records[-1].offset + 1
         return {
             at.partition: [incoming(at.partition, r.offset, r.value, r.headers) for r in records]
             for at, records in fetched.items()
         }
 
-    async def write(self, partition: int, records: Records) -> None:
-        topic = self._topics.alert_state
-        if len(records) == 1:  # others may share its batch
-            ((key, value),) = records.items()
-            await self._producer.send(topic, key, value, partition)
-        else:
-            await self._producer.send_whole(topic, records, partition)
+    async def write(
+        self,
+        partition: int,
+        records: Records,
+        *,
+        told: AlertDelivery | None = None,
+        dead: DeadAlert | None = None,
+    ) -> None:
+        notes = []
+        if dead is not None:
+            notes.append(Note(self._topics.alerts_dead, 0, dead.key, dead_letter.encode(dead)))
+        if told is not None:
+            key = told.scope.encode()
+            number = partition_of(key, self._deliveries_partitions)
+            notes.append(Note(self._topics.alert_deliveries, number, key, _encode(told)))
+        await self._writers.write(partition, notes, records)
 
     async def commit(self, partition: int, offset: int) -> bool:
         assert self._consumer is not None
@@ -154,22 +169,17 @@ class KafkaAlertLog(ConsumerRebalanceListener):
                 log.warning("the broker does not commit, trying on", error=repr(error))
             await pauses.pause()
 
-    async def tell(self, delivery: AlertDelivery) -> None:
-        key = delivery.scope.encode()
-        partition = partition_of(key, self._deliveries_partitions)
-        await self._producer.send(self._topics.alert_deliveries, key, _encode(delivery), partition)
-
-    async def bury(self, dead: DeadAlert) -> None:
-        await self._producer.send(self._topics.alerts_dead, dead.key, dead_letter.encode(dead), 0)
-
-    def lags(self) -> dict[int, int]:
-        if self._consumer is None:
+    async def lags(self) -> dict[int, int]:
+        consumer = self._consumer
+        if consumer is None:
             return {}
         lags = {}
-        for at in self._consumer.assignment():
-            end = self._consumer.highwater(at)
-            if end is not None and at.partition in self._read_to:
-                lags[at.partition] = max(end - self._read_to[at.partition], 0)
+        with contextlib.suppress(IllegalStateError, TimeoutError):  # a rebalance meanwhile
+            async with asyncio.timeout(POSITION_TIMEOUT_S):
+                for at in consumer.assignment():
+                    end = consumer.highwater(at)
+                    if end is not None:  # a position also passes the markers of transactions
+                        lags[at.partition] = max(end - await consumer.position(at), 0)
         return lags
 
     async def close(self) -> None:
@@ -178,12 +188,13 @@ class KafkaAlertLog(ConsumerRebalanceListener):
             with contextlib.suppress(TimeoutError, KafkaError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await consumer.stop()
-        await self._producer.close()
+        await self._writers.close()
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Called by aiokafka."""
         assert self._owner is not None
         await self._owner.revoked()
+        await self._writers.release()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Called by aiokafka."""
@@ -197,10 +208,7 @@ class KafkaAlertLog(ConsumerRebalanceListener):
         at = TopicPartition(self._topics.alerts, partition)
         with contextlib.suppress(IllegalStateError):  # taken away meanwhile
             offset = await self._consumer.committed(at)
-            if offset is None:
-                await self._consumer.seek_to_beginning(at)
-            else:
-                self._consumer.seek(at, offset)
+            self._consumer.seek(at, offset or 0)  # below the beginning: it goes on from there
 
     async def _find_topics(self) -> None:
         """Raise while a topic is absent: a subscription to one that is may make it."""

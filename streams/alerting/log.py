@@ -11,6 +11,13 @@ from streams.alerting.incoming import Incoming
 from streams.alerting.records import Records
 
 
+class Lost(Exception):
+    """A partition may be someone else's: what was to be written is not, or nobody knows.
+
+    Whoever still has it loads it anew.
+    """
+
+
 class Owner(Protocol):
     """Told which partitions of the alerts are this process's."""
 
@@ -32,26 +39,37 @@ class AlertLog(Protocol):
         """Join the group; raises OSError or KafkaError while the broker or a topic is away."""
 
     async def load(self, partition: int) -> dict[bytes, bytes]:
-        """The state of a partition, read to its end; its alerts go on from where was committed."""
+        """Take a partition over: its state, read to its end; its alerts go on from the commit.
+
+        What others, who had it before, write from then on is refused, where the broker can.
+        """
 
     async def read(
         self, partitions: Collection[int], timeout_s: float
     ) -> dict[int, list[Incoming]]:
         """The next alerts of some partitions; none when `timeout_s` is over."""
 
-    async def write(self, partition: int, records: Records) -> None:
-        """Write state records, whole or not at all; returns when they are acknowledged."""
+    async def write(
+        self,
+        partition: int,
+        records: Records,
+        *,
+        told: AlertDelivery | None = None,
+        dead: DeadAlert | None = None,
+    ) -> None:
+        """Write a dead letter, what became of an attempt, and then state records.
+
+        Whole or not at all, where the broker can; the state records always. Returns when all is
+        acknowledged.
+
+        Raises:
+            Lost: nothing more is written for this partition until it is loaded again.
+        """
 
     async def commit(self, partition: int, offset: int) -> bool:
         """Commit the next offset to read; False: the group has moved on."""
 
-    async def tell(self, delivery: AlertDelivery) -> None:
-        """Publish what became of an attempt."""
-
-    async def bury(self, dead: DeadAlert) -> None:
-        """Publish a dead letter."""
-
-    def lags(self) -> dict[int, int]:
+    async def lags(self) -> dict[int, int]:
         """How many messages of each partition are not read yet, as far as is known."""
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import aiosmtplib
+import structlog
 from pydantic import SecretStr
 
 from streams.alerting.cooldown import Message
@@ -16,6 +17,7 @@ from streams.alerting.mail_body import domain_of, mail_of
 from streams.alerting.retrying import Outcome
 from streams.alerting.text import shown
 
+log = structlog.get_logger("outlay.alerts")
 _IGNORED_AT_END = (aiosmtplib.SMTPException, OSError, TimeoutError)
 
 
@@ -74,6 +76,9 @@ class MailSender:
             return Outcome("retry", shown(str(error) or type(error).__name__), is_away=True)
         except ValueError as error:  # an address that the protocol cannot say
             return Outcome("failed", shown(str(error)))
+        except Exception as error:  # one mail must not end the delivery of all others
+            log.error("an attempt failed in a new way", error=type(error).__name__)
+            return Outcome("retry", f"it failed with {type(error).__name__}", is_away=True)
         return _judged(problems)
 
     async def _connected(self) -> aiosmtplib.SMTP:

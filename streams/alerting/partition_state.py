@@ -13,7 +13,16 @@ import msgspec
 import structlog
 
 from outlay.alert_config import COOLDOWN_MINUTES_MAX
-from streams.alerting.cooldown import NOTHING_HELD, Message, ScopeState, due_ms, take, wake
+from streams.alerting.cooldown import (
+    NOTHING_HELD,
+    Message,
+    ScopeState,
+    due_ms,
+    let_go,
+    not_ahead,
+    take,
+    wake,
+)
 from streams.alerting.directory import Effective
 from streams.alerting.incoming import Incoming
 from streams.alerting.records import (
@@ -36,6 +45,15 @@ from streams.alerting.text import shown
 SCOPE_AGE_MS_MAX = 2 * COOLDOWN_MINUTES_MAX * 60_000
 """After how long a scope of which nothing is held is forgotten: no cooldown is longer."""
 
+HELD_MAX = 20_000
+"""How many alerts of a partition are held; beyond, a scope's go out before their cooldown is over.
+
+So that long cooldowns of one organization keep nobody else's alerts from being read.
+"""
+
+WAIT_MS_MAX = 24 * 3_600_000
+"""For how long a delivery waits for its next attempt at most, in milliseconds."""
+
 log = structlog.get_logger("outlay.alerts")
 
 EffectiveOf = Callable[[str, str], Effective]
@@ -55,11 +73,14 @@ class PartitionState:
         self._changed_bytes = 0
         self._held = 0
 
-    def load(self, records: Mapping[bytes, bytes]) -> None:
-        """Take up what was written before: the last value of each key."""
+    def load(self, records: Mapping[bytes, bytes], now_ms: int) -> None:
+        """Take up what was written before: the last value of each key.
+
+        A time ahead of now was written by a clock that was wrong: nothing waits for it.
+        """
         for key, value in records.items():
             try:
-                self._load(key, value)
+                self._load(key, value, now_ms)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:  # none of ours
                 log.error("a state record is skipped", key=shown(key), error=shown(str(error)))
 
@@ -79,7 +100,8 @@ class PartitionState:
             return []
         before = self.scopes.get(alert.scope, NOTHING_HELD)
         after, messages = take(before, alert, now_ms, effective.cooldown_ms)
-        after, woken = wake(after, now_ms, effective.cooldown_ms)
+        end = wake if self._held < HELD_MAX else let_go
+        after, woken = end(after, now_ms, effective.cooldown_ms)
         self._put_scope(alert.scope, after)
         return self._messages([*messages, *woken], effective, now_ms)
 
@@ -146,13 +168,15 @@ class PartitionState:
         """Whether that was so, for this version."""
         return self.gone.get(effective.scope) == effective.version
 
-    def _load(self, key: bytes, value: bytes) -> None:
+    def _load(self, key: bytes, value: bytes, now_ms: int) -> None:
         kind, _, name = key.decode().partition(" ")
         if kind == "scope":
-            self.scopes[name] = decode_scope(value)
+            self.scopes[name] = not_ahead(decode_scope(value), now_ms)
             self._held += len(self.scopes[name].held)
         elif kind == "delivery":
-            self.pending[key] = decode_pending(value)
+            pending = decode_pending(value)
+            next_ms = min(pending.next_ms, now_ms + WAIT_MS_MAX)
+            self.pending[key] = msgspec.structs.replace(pending, next_ms=next_ms)
         elif kind == "ids":
             self.taken.load(decode_page(value))
         elif kind == "gone":

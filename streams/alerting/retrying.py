@@ -102,8 +102,8 @@ def retry_after_ms(value: str | None, now_ms: int) -> int | None:
     else:
         try:
             at = parsedate_to_datetime(text)
-        except (ValueError, TypeError, IndexError):
+            at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+            asked = int((at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000) - now_ms
+        except (ValueError, TypeError, IndexError, ArithmeticError):  # all of them it raises
             return None
-        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-        asked = int((at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000) - now_ms
     return min(max(asked, 0), RETRY_AFTER_MS_MAX)

@@ -15,8 +15,10 @@ READ_TIMEOUT_S = 120.0
 _READ_WAIT_MS = 200
 
 
-async def read_state(bootstrap_servers: str, topic: str, partition: int) -> dict[bytes, bytes]:
-    """What a compacted topic's partition says.
+async def read_state(
+    bootstrap_servers: str, topic: str, partition: int, *, committed: bool = False
+) -> dict[bytes, bytes]:
+    """What a compacted topic's partition says; with `committed` without what was not.
 
     Raises:
         OSError, KafkaError: the broker is away, the partition does not exist, or it takes longer
@@ -27,6 +29,7 @@ async def read_state(bootstrap_servers: str, topic: str, partition: int) -> dict
         bootstrap_servers=bootstrap_servers,
         group_id=None,
         enable_auto_commit=False,
+        isolation_level="read_committed" if committed else "read_uncommitted",
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         retry_backoff_ms=RETRY_BACKOFF_MS,
     )

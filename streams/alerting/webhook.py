@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 
 import httpcore2
 import httpx2
+import structlog
 from standardwebhooks import Webhook
 
 from outlay.alert_config import AlertConfig
@@ -48,6 +49,8 @@ _UNREACHED = (
     ssl.SSLError,
     OSError,
 )
+
+log = structlog.get_logger("outlay.alerts")
 
 
 class WebhookSender:
@@ -99,6 +102,9 @@ class WebhookSender:
             return Outcome("failed", "its URL cannot be used")
         except (ValueError, ArithmeticError):
             return Outcome("failed", "it cannot be told")
+        except Exception as error:  # one receiver must not end the delivery to all others
+            log.error("an attempt failed in a new way", error=type(error).__name__)
+            return Outcome("retry", f"it failed with {type(error).__name__}", is_away=True)
 
     async def _post(
         self, url: httpx2.URL, headers: dict[str, str], body: bytes, now_ms: int

@@ -16,7 +16,7 @@ import structlog
 from streams.alerting.clock import Clock
 from streams.alerting.endpoint import Job
 from streams.alerting.incoming import Incoming
-from streams.alerting.log import AlertLog
+from streams.alerting.log import AlertLog, Lost
 from streams.alerting.metrics import AlertMetrics
 from streams.alerting.partition_state import EffectiveOf, PartitionState
 from streams.alerting.records import Pending
@@ -79,6 +79,7 @@ class PartitionWork:
         self.partition = partition
         self.state = PartitionState(effective_of)
         self.is_stopped = False
+        self.is_lost = False
         self.under_way: set[asyncio.Task[None]] = set()
         self._kafka = kafka
         self._dispatch = dispatch
@@ -95,7 +96,7 @@ class PartitionWork:
 
     async def start(self) -> None:
         """Read the state, to its end, and go on with what it says is pending."""
-        self.state.load(await self._kafka.load(self.partition))
+        self.state.load(await self._kafka.load(self.partition), self._clock.now_ms())
         if self.is_stopped:
             return
         for pending in list(self.state.pending.values()):
@@ -124,6 +125,11 @@ class PartitionWork:
         for scope in self.state.holding():
             self._schedule(scope)
         self._poked.set()
+
+    def lose(self, problem: Lost) -> None:
+        """Begin nothing more: the partition is to be loaded anew, where it is still ours."""
+        log.warning("partition lost", partition=self.partition, problem=str(problem))
+        self.is_stopped = self.is_lost = True
 
     async def stop(self, timeout_s: float) -> None:
         """Begin nothing more, and wait for what is under way; what takes longer is cut off."""
@@ -162,7 +168,10 @@ class PartitionWork:
             self.state.prune(now_ms)
         records = self.state.changes()
         if records:
-            await self._kafka.write(self.partition, records)
+            try:
+                await self._kafka.write(self.partition, records)
+            except Lost as problem:
+                self.lose(problem)
         if self.is_stopped:
             return False
         if offset is not None and not await self._kafka.commit(self.partition, offset):
@@ -178,9 +187,12 @@ class PartitionWork:
             else:
                 overflow.append(pending)
         reason = "too much waits for its endpoint"
-        await asyncio.gather(
-            *(self._give_up(self.partition, self.state, each, reason) for each in overflow)
-        )
+        try:
+            await asyncio.gather(
+                *(self._give_up(self.partition, self.state, each, reason) for each in overflow)
+            )
+        except Lost as problem:
+            self.lose(problem)
 
     def _schedule(self, scope: str) -> None:
         due = self.state.due_ms(scope)
@@ -195,11 +207,11 @@ class PartitionWork:
         try:
             while True:
                 self._poked.clear()
-                if self._is_due():
+                if self._is_due() and not self.is_stopped:
                     async with self._writing:
                         await self._let_go()
                     continue
-                until_ms = self._timers[0][0] if self._timers else None
+                until_ms = self._timers[0][0] if self._timers and not self.is_stopped else None
                 await self._clock.wait(self._poked, until_ms)
         except Exception as error:
             self._fail(error)

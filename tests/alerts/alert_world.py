@@ -189,7 +189,15 @@ class MemoryLog:
                 ]
         return found
 
-    async def write(self, partition, records):
+    async def write(self, partition, records, *, told=None, dead=None):
+        if dead is not None:
+            self.at_step("before bury")
+            self.broker.dead.append(dead)
+            self.at_step("after bury")
+        if told is not None:
+            self.at_step("before tell")
+            self.broker.deliveries.append(told)
+            self.at_step("after tell")
         self.at_step("before write")
         await _while_others_go_on()
         self.broker.state[partition] += records.items()
@@ -202,17 +210,7 @@ class MemoryLog:
         self.at_step("after commit")
         return True
 
-    async def tell(self, delivery):
-        self.at_step("before tell")
-        self.broker.deliveries.append(delivery)
-        self.at_step("after tell")
-
-    async def bury(self, dead):
-        self.at_step("before bury")
-        self.broker.dead.append(dead)
-        self.at_step("after bury")
-
-    def lags(self):
+    async def lags(self):
         return {n: len(self.broker.alerts[n]) - at for n, at in self._positions.items()}
 
     async def close(self):
@@ -299,7 +297,7 @@ class World:
         try:
             async with asyncio.timeout(RUN_S_MAX):
                 while not task.done():
-                    for _ in range(100 if jump else 1):
+                    for _ in range(60 if jump else 1):
                         await asyncio.sleep(self.log.idle_s)
                     if done():
                         break

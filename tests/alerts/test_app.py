@@ -7,11 +7,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from outlay.alert_config import AlertConfig
 from schemas.settings import Settings
 from streams.alerting import dispatcher
-from streams.alerting.dead_letter import REDELIVERY_HEADER, Redelivery, encode
+from streams.alerting.dead_letter import REDELIVERY_HEADER, DeadAlert, Redelivery, at, encode
+from streams.alerting.log import Lost
 from streams.alerting.retrying import Outcome
 from tests.alerts.alert_world import (
     SCOPE,
@@ -294,14 +296,33 @@ def test_only_the_recipients_that_were_refused_for_now_are_tried_again():
 
 def test_a_message_that_is_no_alert_stops_nobody():
     """It is counted, and those behind it are delivered."""
-    broken = [b"{", b"", encode(alert(scope="nonsense")), encode(alert(used="NaN"))]
     one = alert()
+    values = [b"{", b"", encode(alert(scope="nonsense")), encode(alert(used="NaN"))]
+    values += [encode(alert(alert_id=each)) for each in ("", "a b", "a\r\nb", "a" * 129)]
+    values += [encode(alert(used="1." + "0" * 20_000))]
+    broken = [(value, []) for value in values]
+    again = Redelivery("again", dead_letter(one))
+    wrong = (
+        replace(again, id="i" * 129),
+        replace(again, dead=replace(again.dead, alerts=())),
+        replace(again, dead=replace(again.dead, alerts=(one,) * 21)),
+        replace(again, dead=replace(again.dead, delivery_id="a\r\nb")),
+        replace(again, dead=replace(again.dead, alerts=(alert(used="NaN"),))),
+    )
+    broken += [(encode(one), [(REDELIVERY_HEADER, encode(each))]) for each in wrong]
     world = world_of()
-    world.broker.alerts[0] += [(value, []) for value in broken]
+    world.broker.alerts[0] += broken
     world.broker.publish(one)
     asyncio.run(world.run())
     assert told(world) == [(one.alert_id,)]
     assert world.app.metrics.rejected._value.get() == len(broken)
+
+
+def dead_letter(one):
+    return DeadAlert(
+        delivery_id=one.alert_id, channel="webhook", scope=one.scope, organization_id="acme",
+        alerts=(one,), target="t", reason="HTTP 500", code=500, attempts=3, failed_at=at(0),
+    )  # fmt: skip
 
 
 def test_a_full_endpoint_makes_dead_letters_and_holds_up_nobody(monkeypatch):
@@ -347,6 +368,23 @@ def test_no_more_is_read_while_too_much_is_in_memory(monkeypatch):
 
     asyncio.run(main())
     assert set(told(world)) == {(each.alert_id,) for each in (first, *rest)}
+
+
+def test_what_is_held_keeps_nobody_from_being_told(monkeypatch):
+    """However much one organization has held for a week: beyond a bound its own goes out early."""
+    from streams.alerting import app, partition_state
+
+    monkeypatch.setattr(app, "PENDING_MAX", 3)
+    monkeypatch.setattr(partition_state, "HELD_MAX", 4)
+    scopes = [f"organization:acme/agent:{n}" for n in range(3)]
+    held = [alert(scope) for _ in range(4) for scope in scopes]
+    up = alert("organization:up")
+    world = world_of(*held, up, config=hook(10_080))
+    world.configs.put("organization:up", hook())
+    asyncio.run(world.run(until=lambda: (up.alert_id,) in told(world), jump=False))
+    assert world.broker.held() <= 4
+    ids = [each for told_ids in told(world) for each in told_ids]
+    assert len(ids) == len(set(ids))
 
 
 def test_a_dead_letter_that_is_sent_again_keeps_its_id_and_passes_once():
@@ -543,13 +581,34 @@ def test_a_commit_that_is_refused_delivers_nothing_here():
     assert len(world.broker.pending()) == 1
 
 
+@pytest.mark.parametrize("at", range(4))
+def test_a_partition_whose_write_is_refused_is_loaded_anew(at):
+    """Where it is still ours: nothing is lost, and what was under way is sent again by its id."""
+    one = alert()
+    world = world_of(one, alert("organization:acme/agent:2"))
+    write, writes = world.log.write, []
+
+    async def refuse_one(partition, records, **more):
+        writes.append(records)
+        if len(writes) == 1 + at:
+            raise Lost("another was there")
+        await write(partition, records, **more)
+
+    world.log.write = refuse_one
+    asyncio.run(world.run())
+    assert (one.alert_id,) in told(world)
+    assert len(set(told(world))) == 2
+    assert len(told(world)) <= 3
+    assert world.broker.is_quiet
+
+
 def test_what_waiting_cannot_help_ends_the_application():
     """So that the process exits non-zero, and nothing is committed that is not kept."""
     from aiokafka.errors import TopicAuthorizationFailedError
 
     world = world_of(alert())
 
-    async def refuse(partition, records):
+    async def refuse(partition, records, **more):
         raise TopicAuthorizationFailedError()
 
     world.log.write = refuse

@@ -120,18 +120,33 @@ def test_slack_gets_text_and_blocks():
     alerts = tuple(reversed(step("organization:acme/agent:%3C%21channel%3E", "0.75", "0.9")))
     body = json.loads(slack_body((*alerts, alert(organization_id="<!channel>", limit=None))))
     assert "90 %" in body["text"]
-    assert len(body["blocks"]) == 2
-    assert "75 %" in body["blocks"][1]["text"]["text"]
+    assert len(body["blocks"]) == 4
+    assert "75 %" in body["blocks"][2]["text"]["text"]
     assert "<!channel>" not in json.dumps(body)
 
 
 @given(ids)
 @settings(max_examples=30)
 def test_slack_takes_any_id(agent):
-    """Each text within Slack's bound."""
+    """Each text and the whole within bounds, and all that are merged are told."""
     key = Scope("acme", agent_id=agent).key
-    body = json.loads(slack_body(tuple(alert(key) for _ in range(HELD_MAX))))
+    raw = slack_body(tuple(alert(key, f"0.{n + 10}") for n in range(HELD_MAX)))
+    body = json.loads(raw)
+    assert len(raw) < BODY_BYTES_MAX
+    assert len(body["blocks"]) <= 50
     assert all(len(block["text"]["text"]) <= 3_000 for block in body["blocks"])
+    text = "".join(block["text"]["text"] for block in body["blocks"])
+    assert all(f" at {n + 10} %" in text for n in range(HELD_MAX))
+
+
+def test_slack_is_told_how_many_were_left_out():
+    """Where merged alerts do not fit into a body."""
+    key = Scope("&" * 256, team_id="𐍈" * 256).key
+    alerts = [alert(key, window=f"{n:02}" + "&" * 400) for n in range(HELD_MAX)]
+    raw = slack_body(tuple(alerts))
+    texts = [block["text"]["text"] for block in json.loads(raw)["blocks"]]
+    assert len(raw) < BODY_BYTES_MAX
+    assert texts[-1] == f"And {HELD_MAX - len(texts) + 2} more."
 
 
 def test_a_mail_has_plain_text_and_html():

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 
 import pytest
+from msgspec.structs import replace
 
 from outlay.alert import encode_alert
 from schemas.messages import AlertDelivery
@@ -11,6 +12,8 @@ from schemas.settings import Settings
 from streams.alerting.dead import dead_letters, redeliver
 from streams.alerting.dead_letter import REDELIVERY_HEADER, DeadAlert, Redelivery, at, encode
 from streams.alerting.kafka_log import KafkaAlertLog
+from streams.alerting.log import Lost
+from streams.alerting.state_reading import read_state
 from tests.alerts.alert_world import Broker, MemoryLog, alert
 
 
@@ -142,8 +145,7 @@ def test_the_log_keeps_its_word(logs):
         await log.write(0, {b"b": b"2", b"d": b"x" * 100_000})
         await log.write(1, {b"a": b"5"})
         assert await log.commit(0, 2)
-        await log.tell(delivery())
-        await log.bury(dead(alerts[0]))
+        await log.write(0, {}, told=delivery(), dead=dead(alerts[0]))
         assert await logs.told() == (1, 1)
         await log.close()
 
@@ -184,16 +186,55 @@ def test_a_second_member_takes_half_and_the_first_is_told_before(alert_topics):
     asyncio.run(main())
 
 
+def test_who_lost_a_partition_without_knowing_writes_nothing_more(alert_topics, kafka):
+    """The newest owner's state stands; nothing of the other's write does, nor its dead letter."""
+    if not kafka.transactions:
+        pytest.skip(f"{kafka.name} has no transactions: a paused process is not fenced")
+
+    async def main():
+        logs = OnKafka(alert_topics)
+        zombie, owner = logs.log(), logs.log()
+        await opened(zombie)
+        await zombie.load(0)
+        await zombie.write(0, {b"a": b"old", b"b": b"1"})
+        await owner.open(Owner())
+        assert await owner.load(0) == {b"a": b"old", b"b": b"1"}
+        await owner.write(0, {b"a": b"new"})
+        with pytest.raises(Lost):
+            await zombie.write(0, {b"a": b"older", b"b": None}, told=delivery(), dead=dead(alert()))
+        with pytest.raises(Lost):
+            await zombie.write(0, {b"a": b"older"})
+        await owner.write(0, {b"c": b"2"})
+        names = logs.topics.names
+        kept = await read_state(
+            logs.settings.kafka_bootstrap_servers, names.alert_state, 0, committed=True
+        )
+        assert kept == {b"a": b"new", b"b": b"1", b"c": b"2"}
+        assert await logs.told() == (0, 0)
+        assert await zombie.load(0) == kept  # and whoever has it again goes on from there
+        await zombie.write(0, {b"a": b"newest"})
+        with pytest.raises(Lost):
+            await owner.write(0, {b"a": b"x"})
+        await owner.close()
+        await zombie.close()
+
+    asyncio.run(main())
+
+
 def test_dead_letters_are_sent_again_once(alert_topics):
-    """All or some, by their id; then they are none any more, until they fail again."""
+    """All or some, by their id; then they are none any more, until they fail again.
+
+    That may be before the message that says that they were sent again.
+    """
 
     async def main():
         logs = OnKafka(alert_topics)
         log = logs.log()
         await opened(log)
+        await log.load(0)
         one, two, three = (alert(f"organization:acme/agent:{n}") for n in range(3))
         for each in (one, two, three):
-            await log.bury(dead(each))
+            await log.write(0, {}, dead=dead(each))
         first = await redeliver(logs.settings, [two.alert_id, "alt_x"])
         assert (first.sent, first.unknown) == ((two.alert_id,), ("alt_x",))
         left = [each.delivery_id for each in await dead_letters(logs.settings)]
@@ -206,8 +247,14 @@ def test_dead_letters_are_sent_again_once(alert_topics):
             one.alert_id, two.alert_id, three.alert_id,
         }  # fmt: skip
         assert all(each.alert == each.redelivery.dead.alerts[0] for each in found)
-        await log.bury(dead(one))
-        assert [each.delivery_id for each in await dead_letters(logs.settings)] == [one.alert_id]
+        again = replace(dead(one), failed_at=at(1))
+        for _ in range(2):  # the second after a crash
+            await log.write(0, {}, dead=again)
+            again = replace(again, failed_at=at(2))
+        await logs.topics.asend(logs.topics.names.alerts_dead, [(dead(one).key, None, 0)])
+        assert await dead_letters(logs.settings) == [replace(dead(one), failed_at=at(2))]
+        assert (await redeliver(logs.settings, None)).sent == (one.alert_id,)
+        assert await dead_letters(logs.settings) == []
         await log.close()
 
     asyncio.run(main())

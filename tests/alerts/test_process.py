@@ -34,7 +34,7 @@ class Process:
             "OUTLAY_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
             "OUTLAY_TOPIC_PREFIX": settings.topic_prefix,
             "OUTLAY_APP_ID": settings.app_id,
-            "OUTLAY_SESSION_TIMEOUT_S": "6",
+            "OUTLAY_SESSION_TIMEOUT_S": "4",
             "OUTLAY_ALERT_PRIVATE_TARGETS": "127.0.0.0/8",
             "OUTLAY_ALERT_SMTP_PASSWORD": "hunter2",
         }

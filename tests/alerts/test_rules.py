@@ -3,15 +3,21 @@
 import ipaddress
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay.alert_config import AlertConfig
+from outlay.alert_config import (
+    AlertConfig,
+    AlertConfigRecord,
+    encode_config_record,
+    requested_alerts,
+)
 from schemas.settings import Settings
 from streams.alerting.directory import DEFAULT, Directory
 from streams.alerting.incoming import Incoming
-from streams.alerting.partition_state import SCOPE_AGE_MS_MAX, PartitionState
+from streams.alerting.partition_state import SCOPE_AGE_MS_MAX, WAIT_MS_MAX, PartitionState
 from streams.alerting.records import decode_page, delivery_id
 from streams.alerting.retrying import (
     RETRY_AFTER_MS_MAX,
@@ -65,6 +71,8 @@ def test_nothing_else_is_tried_again(verdict):
         ("Wed, 31 Dec 1969 00:00:09 GMT", 0),
         ("Fri, 31 Dec 9999 23:59:59 GMT", RETRY_AFTER_MS_MAX),
         ("٣", None),
+        (f"Thu, 01 Jan {'9' * 30} 00:00:09 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:09 +99999999999999", None),
     ],
 )
 def test_retry_after(value, wanted):
@@ -204,8 +212,43 @@ def test_a_scope_that_is_long_quiet_is_forgotten():
 def test_a_state_record_that_cannot_be_read_stops_nobody():
     """The others are taken up."""
     state = PartitionState(MemoryConfigs().directory.effective)
-    state.load({b"scope a": b"{", b"\xff": b"", b"gone a": b'{"version":4}', b"new a": b"1"})
+    state.load({b"scope a": b"{", b"\xff": b"", b"gone a": b'{"version":4}', b"new a": b"1"}, 0)
     assert state.gone == {"a": 4}
+
+
+def test_nothing_waits_for_a_clock_that_was_ahead():
+    """What it wrote is due as if it had been written now."""
+    configs = MemoryConfigs(**{"organization:acme": AlertConfig(webhook_url="https://h/")})
+    year_ms = 365 * 86_400_000
+    ahead = PartitionState(configs.directory.effective)
+    for number in range(2):
+        ahead.take(Incoming(number, alert("organization:acme")), year_ms)
+    records = {key: value for key, value in ahead.changes().items() if value is not None}
+    state = PartitionState(configs.directory.effective)
+    state.load(records, 0)
+    assert state.due_ms("organization:acme") == 15 * 60_000
+    assert [each.next_ms for each in state.pending.values()] == [WAIT_MS_MAX]
+
+
+def test_a_configuration_of_a_newer_version_is_read():
+    """The one before it might tell those who are not to be told any more; requests are strict."""
+    config = AlertConfig(webhook_url="https://new/", cooldown_minutes=3)
+    record = msgspec.to_builtins(AlertConfigRecord("organization:a", 2, config))
+    record["config"]["quiet_hours"] = [22, 6]
+    configs = MemoryConfigs(**{"organization:a": AlertConfig(webhook_url="https://old/")})
+    configs.directory.apply(b"organization:a", msgspec.json.encode(record))
+    assert configs.directory.effective("organization:a", "a").config == config
+    with pytest.raises(ValueError, match="unknown field `quiet_hours`"):
+        requested_alerts(record["config"])
+
+
+def test_a_configuration_under_the_key_of_another_is_refused():
+    """It would stay when the other's is taken away."""
+    with pytest.raises(ValueError, match="no alert configuration: "):
+        Directory().apply(
+            b"organization:b",
+            encode_config_record(AlertConfigRecord("organization:a", 1, AlertConfig())),
+        )
 
 
 @given(st.text(), st.integers(1, 50))
