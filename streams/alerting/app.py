@@ -64,6 +64,7 @@ class AlertsApp:
             self._fail,
             clock,
             settings.alert_endpoint_concurrency,
+            lambda: PENDING_MAX - self._pending(),
         )
         self._settle_s = settings.alert_attempt_timeout_s + SETTLE_S
         self._pauses = Pauses()
@@ -74,7 +75,7 @@ class AlertsApp:
         self._failure: BaseException | None = None
         self._changed = asyncio.Event()
         self.metrics.held.set_function(lambda: self._sum(lambda work: work.state.held()))
-        self.metrics.pending.set_function(lambda: self._sum(lambda work: len(work.state.pending)))
+        self.metrics.pending.set_function(self._pending)
 
     def stop(self) -> None:
         """Have `run` finish what is under way, and return."""
@@ -177,7 +178,10 @@ class AlertsApp:
                 return  # a rebalance meanwhile
 
     def _has_room(self) -> bool:
-        return self._sum(lambda work: len(work.state.pending)) < PENDING_MAX
+        return self._pending() < PENDING_MAX
+
+    def _pending(self) -> int:
+        return self._sum(lambda work: len(work.state.pending))
 
     async def _attempt(self, job: Job) -> bool:
         assert isinstance(job, PartitionJob)

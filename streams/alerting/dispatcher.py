@@ -16,6 +16,9 @@ from streams.alerting.records import Pending
 ENDPOINT_PENDING_MAX = 20_000
 """How many deliveries wait for one endpoint; beyond, they are dead letters at once."""
 
+ENDPOINT_PENDING_MIN = 100
+"""How many may wait for one endpoint in any case, however many wait for others."""
+
 ATTEMPTS_MAX = 192
 """How many attempts at endpoints that answer are under way at a time."""
 
@@ -26,7 +29,9 @@ AWAY_ATTEMPTS_MAX = 64
 class Dispatcher:
     """The queues of all endpoints. `attempt` makes an attempt; whether its endpoint is away then.
 
-    An exception of an attempt is handed to `fail`: it is none of the receiver's.
+    An exception of an attempt is handed to `fail`: it is none of the receiver's. `free` says how
+    many more deliveries there may be in all: no endpoint has more waiting than that, so that room
+    is left however many are away.
     """
 
     def __init__(
@@ -36,7 +41,9 @@ class Dispatcher:
         fail: Callable[[BaseException], None],
         clock: Clock,
         concurrency: int,
+        free: Callable[[], int],
     ) -> None:
+        self._free = free
         self._endpoint_of = endpoint_of
         self._attempt_once = attempt
         self._fail = fail
@@ -50,7 +57,8 @@ class Dispatcher:
     def has_room(self, pending: Pending) -> bool:
         """Whether its endpoint's queue is not full."""
         endpoint = self._endpoints.get(self._endpoint_of(pending))
-        return endpoint is None or len(endpoint) < ENDPOINT_PENDING_MAX
+        share = max(self._free(), ENDPOINT_PENDING_MIN)
+        return endpoint is None or len(endpoint) < min(share, ENDPOINT_PENDING_MAX)
 
     def put(self, job: Job) -> None:
         """Queue a job at the endpoint that its configuration names now."""

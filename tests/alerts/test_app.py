@@ -341,6 +341,36 @@ def test_a_full_endpoint_makes_dead_letters_and_holds_up_nobody(monkeypatch):
     assert any("too much" in each.reason for each in world.broker.dead)
 
 
+def test_any_number_of_full_endpoints_leaves_room_for_others(monkeypatch):
+    """Each has no more waiting than is free in all: reading goes on, and who answers is told."""
+    from streams.alerting import app
+
+    monkeypatch.setattr(app, "PENDING_MAX", 12)
+    monkeypatch.setattr(dispatcher, "ENDPOINT_PENDING_MIN", 1)
+    down = [alert(f"organization:down-{n % 3}/agent:{n}") for n in range(30)]
+    up = alert("organization:up")
+    world = world_of(*down)
+    for n in range(3):
+        world.configs.put(f"organization:down-{n}", hook(url=f"https://down-{n}.example.com"))
+    world.configs.put("organization:up", hook(url="https://up.example.com"))
+    world.webhooks.answer = lambda delivery_id, _: (
+        Outcome("delivered") if delivery_id == up.alert_id else Outcome("retry", is_away=True)
+    )
+
+    async def main():
+        running = asyncio.create_task(world.run(jump=False))
+        for _ in range(500):
+            await asyncio.sleep(0)
+        world.broker.publish(up)
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert (up.alert_id,) in told(world)  # and no time went by, that makes room
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(main())
+
+
 def test_no_more_is_read_while_too_much_is_in_memory(monkeypatch):
     """The alerts wait on their topic, and are delivered when there is room again."""
     from streams.alerting import app
