@@ -10,11 +10,11 @@ from typing import Any
 
 from outlay import background
 from outlay.alert_config import AlertConfigRecord
-from outlay.alert_following import RECORD_BYTES_MAX, EndedReader, Follower
+from outlay.alert_following import RECORD_BYTES_MAX, Follower
 from outlay.background import Background
 from outlay.closing import Closing
 from outlay.errors import FeedNotReady
-from outlay.reading import KafkaReader
+from outlay.reading import EndedReader, KafkaReader
 from outlay.topics import TopicNames
 
 __all__ = ["RECORD_BYTES_MAX", "AlertConfigs"]
@@ -24,13 +24,6 @@ CLOSE_TIMEOUT_S = 15.0
 
 FETCH_WAIT_MS = 100
 """How long the broker may hold a question for news: what else is asked of it waits behind that."""
-
-
-class _KafkaEndedReader(KafkaReader):
-    async def ends(self) -> dict[int, int]:
-        assert self._consumer is not None
-        ends = await self._consumer.end_offsets(sorted(self._consumer.assignment()))
-        return {partition.partition: int(end) for partition, end in ends.items()}
 
 
 class AlertConfigs(Closing):
@@ -58,7 +51,7 @@ class AlertConfigs(Closing):
         topic = (topics or TopicNames()).alert_configs
         options = {"fetch_max_wait_ms": FETCH_WAIT_MS, **(client_options or {})}
         self._follower = Follower(
-            reader_factory or (lambda: _KafkaEndedReader(bootstrap_servers, topic, options))
+            reader_factory or (lambda: KafkaReader(bootstrap_servers, topic, options))
         )
         self._lock = threading.Lock()
         self._background: Background | None = None

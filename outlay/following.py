@@ -10,13 +10,12 @@ import logging
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from outlay.background import cancelled
-from outlay.connecting import START_TIMEOUT_S, Pauses
-from outlay.counting import QuietLog
+from outlay.connecting import START_TIMEOUT_S
 from outlay.decision import Decision
 from outlay.errors import OutlayError
 from outlay.feed_state import Change, FeedState, changes_between
-from outlay.reading import Message, Reader, ReaderFactory
+from outlay.reading import Message, Reader, ReaderFactory, reached
+from outlay.topic_following import TopicFollower
 
 logger = logging.getLogger("outlay.feed")
 
@@ -29,7 +28,7 @@ class OnDecision(Protocol):
     def __call__(self, scope_key: str, decision: Decision | None, /) -> None: ...
 
 
-class Follower:
+class Follower(TopicFollower[Reader]):
     """Reads the topic from its beginning and keeps `state`.
 
     When reading cannot go on, and when the topic's partitions are others than before, it begins
@@ -43,51 +42,17 @@ class Follower:
         monotonic: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
+        super().__init__(reader_factory, "decisions", logger)
         self.state = FeedState(0)
-        self.skipped = 0
-        self.problem = "it was not started"
         self.listeners: tuple[OnDecision, ...] = ()
-        self._reader_factory = reader_factory
         self._monotonic = monotonic
         self._wall = wall
-        self._pauses = Pauses()
-        self._progress: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._log_away = QuietLog(logger)
-        self._log_skipped = QuietLog(logger)
-
-    def start(self) -> None:
-        """Begin to follow."""
-        self.problem = "it has not caught up yet"
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        """End it; what is known stays to be read."""
-        if self._task is not None:
-            await cancelled(self._task)
-        self.problem = "it was closed"
 
     async def until(self, look: Callable[[], _T | None]) -> _T:
         """What `look` finds; it is asked again whenever messages came in."""
         while (found := look()) is None:
-            if self._progress is None:
-                self._progress = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._progress)
+            await self._moved()
         return found
-
-    async def _run(self) -> None:
-        while True:
-            reader = self._reader_factory()
-            try:
-                await self._follow(reader)
-            except Exception as error:
-                self.problem = str(error) if isinstance(error, OutlayError) else repr(error)
-                self._log_away.warning(
-                    "decisions cannot be read now, it is tried on: %s", self.problem
-                )
-            finally:
-                await reader.stop()
-            await self._pauses.pause()
 
     async def _follow(self, reader: Reader) -> None:
         async with asyncio.timeout(START_TIMEOUT_S):
@@ -96,7 +61,7 @@ class Follower:
         while reader.partitions in (0, state.partitions):  # 0: not known, while brokers are away
             for message in await reader.read():
                 self._apply(state, message)
-            if not state.ready and await _caught_up(reader, ends):
+            if not state.ready and await reached(reader, ends):
                 self._adopt(state)
             self._tell_waiting()
         raise OutlayError("the decisions topic has other partitions than before, it is read anew")
@@ -132,15 +97,3 @@ class Follower:
                 listener(*change)
             except Exception:
                 logger.exception("a listener of the decisions feed failed")
-
-    def _tell_waiting(self) -> None:
-        if self._progress is not None:
-            self._progress.set_result(None)
-            self._progress = None
-
-
-async def _caught_up(reader: Reader, ends: dict[int, int]) -> bool:
-    for partition, end in ends.items():
-        if await reader.position(partition) < end:
-            return False
-    return True

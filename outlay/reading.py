@@ -57,11 +57,26 @@ class Reader(Protocol):
         """End it, within `STOP_TIMEOUT_S`; never raises."""
 
 
+class EndedReader(Reader, Protocol):
+    """A `Reader` that also says where the topic ends now."""
+
+    async def ends(self) -> dict[int, int]:
+        """The end offset of each partition at this moment; raises when that cannot be told."""
+
+
 ReaderFactory = Callable[[], Reader]
 
 
+async def reached(reader: Reader, ends: Mapping[int, int]) -> bool:
+    """Whether everything before these offsets, by partition, was read."""
+    for partition, end in ends.items():
+        if await reader.position(partition) < end:
+            return False
+    return True
+
+
 class KafkaReader:
-    """A `Reader` over aiokafka. It reads uncommitted messages: see DESIGN.md, invariant 5."""
+    """An `EndedReader` over aiokafka. It reads uncommitted messages: see DESIGN.md, invariant 5."""
 
     def __init__(
         self,
@@ -96,9 +111,14 @@ class KafkaReader:
             raise TopicNotFound(f"no topic {self._topic} at {self._bootstrap_servers}")
         partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
         consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
+        ends = await self.ends()
         for partition, offset in (await consumer.beginning_offsets(partitions)).items():
             consumer.seek(partition, offset)
+        return ends
+
+    async def ends(self) -> dict[int, int]:
+        assert self._consumer is not None
+        ends = await self._consumer.end_offsets(sorted(self._consumer.assignment()))
         return {partition.partition: int(end) for partition, end in ends.items()}
 
     async def read(self) -> list[Message]:

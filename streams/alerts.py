@@ -10,10 +10,11 @@ import structlog
 from aiokafka.errors import KafkaError
 from prometheus_client import start_http_server
 
+from outlay.reading import KafkaReader
 from schemas.settings import Settings
 from streams.alerting.app import AlertsApp
 from streams.alerting.clock import SystemClock
-from streams.alerting.configs import FETCH_WAIT_MS, ConfigReader, KafkaConfigs
+from streams.alerting.configs import FETCH_WAIT_MS, KafkaConfigs
 from streams.alerting.connecting import Resolver
 from streams.alerting.kafka_log import KafkaAlertLog
 from streams.alerting.mail import MailSender, Server
@@ -36,7 +37,7 @@ async def run(settings: Settings) -> None:
         settings,
         KafkaAlertLog(settings),
         KafkaConfigs(
-            lambda: ConfigReader(
+            lambda: KafkaReader(
                 settings.kafka_bootstrap_servers,
                 settings.topics.alert_configs,
                 {"fetch_max_wait_ms": FETCH_WAIT_MS},

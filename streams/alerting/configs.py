@@ -11,12 +11,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 import structlog
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from outlay.connecting import START_TIMEOUT_S, Pauses
 from outlay.errors import OutlayError
-from outlay.reading import KafkaReader, Reader
+from outlay.reading import EndedReader, Reader
 from streams.alerting.directory import Directory
 
 FETCH_WAIT_MS = 50
@@ -45,29 +44,17 @@ class Configs(Protocol):
         """End it."""
 
 
-class ConfigReader(KafkaReader):
-    """Reads the topic, and can be asked where it ends by now."""
-
-    async def ends(self) -> dict[int, int]:
-        """The end offset of each partition at this moment."""
-        assert self._consumer is not None
-        found = await self._consumer.end_offsets(
-            [TopicPartition(self._topic, number) for number in range(self.partitions)]
-        )
-        return {partition.partition: int(end) for partition, end in found.items()}
-
-
 class KafkaConfigs:
     """Follows the topic, and begins anew when reading fails: what is known stays known meanwhile.
 
     `problem` says why nothing is known yet, or not the newest.
     """
 
-    def __init__(self, reader_factory: Callable[[], ConfigReader]) -> None:
+    def __init__(self, reader_factory: Callable[[], EndedReader]) -> None:
         self.problem = "not started"
         self._directory = Directory()
         self._reader_factory = reader_factory
-        self._reader: ConfigReader | None = None
+        self._reader: EndedReader | None = None
         self._applied: dict[int, int] = {}
         self._progress = asyncio.Event()
         self._pauses = Pauses()
@@ -126,7 +113,7 @@ class KafkaConfigs:
                 await reader.stop()
             await self._pauses.pause()
 
-    async def _read(self, reader: ConfigReader) -> None:
+    async def _read(self, reader: EndedReader) -> None:
         async with asyncio.timeout(START_TIMEOUT_S):
             ends = await reader.start()
         directory, applied = Directory(), dict.fromkeys(ends, 0)
@@ -147,7 +134,7 @@ class KafkaConfigs:
             self._progress.set()
         raise OutlayError("the topic has other partitions than before, it is read anew")
 
-    def _adopt(self, reader: ConfigReader, directory: Directory, applied: dict[int, int]) -> None:
+    def _adopt(self, reader: EndedReader, directory: Directory, applied: dict[int, int]) -> None:
         if self._reader is not reader:
             self._pauses.reset()
             self._reader, self._applied, self.problem = reader, applied, ""
