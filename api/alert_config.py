@@ -14,6 +14,7 @@ from api.budget_resources import (
     WRITE_PROBLEMS,
     MinVersion,
     body_of,
+    budget_write,
     known_budget,
     own_scope,
 )
@@ -148,9 +149,7 @@ async def delete_alerts_of_budget(
     `ETag` is the version that the budget, which stays, has by that.
     """
     found, condition = own_scope(request, caller, _END), _condition(if_match, if_none_match)
-    asked = (found.key, "delete_alerts")
-    ids = RequestIds.of(caller, found.organization_id, idempotency_key, asked, condition)
-    write = BudgetWrite(have, found, condition, ids, caller.name)
+    write = budget_write(have, found, condition, caller, idempotency_key, ("delete_alerts",))
     try:
         written = await write.set(partial(have.budgets.adelete_alerts, found))
     except BudgetRefused:

@@ -117,7 +117,7 @@ async def put_scope_budget(
         budget = body.budget()
     except ValueError as error:
         raise invalid_body(str(error)) from None
-    write = _write(have, found, condition, caller, idempotency_key, ("put", body.given()))
+    write = budget_write(have, found, condition, caller, idempotency_key, ("put", body.given()))
     written = await write.set(partial(have.budgets.aput, found, budget))
     return _answer_written(have, found, written)
 
@@ -144,7 +144,7 @@ async def patch_scope_budget(
         changes = body.changes()
     except ValueError as error:
         raise invalid_body(str(error)) from None
-    write = _write(have, found, condition, caller, idempotency_key, ("patch", changes))
+    write = budget_write(have, found, condition, caller, idempotency_key, ("patch", changes))
     written = await write.set(partial(have.budgets.apatch, found, changes))
     return _answer_written(have, found, written)
 
@@ -168,7 +168,7 @@ async def delete_scope_budget(
     `Outlay-Version` is the version that was there. Asked again under the same key it may be absent.
     """
     found, condition = own_scope(request, caller), condition_of(if_match, if_none_match)
-    write = _write(have, found, condition, caller, idempotency_key, ("delete",))
+    write = budget_write(have, found, condition, caller, idempotency_key, ("delete",))
     version = await write.delete(partial(have.budgets.adelete, found))
     headers = {} if version is None else {VERSION_HEADER: str(version)}
     return Response(status_code=204, headers=headers)
@@ -185,7 +185,7 @@ def own_scope(request: Request, caller: Caller, end: str = "") -> Scope:
     return scope
 
 
-def _write(
+def budget_write(
     have: Services,
     scope: Scope,
     condition: Condition,
@@ -193,6 +193,7 @@ def _write(
     key: str | None,
     content: tuple[object, ...],
 ) -> BudgetWrite:
+    """A write of a scope's budget; under one key only the same `content` may be asked again."""
     asked = (scope.key, *content)
     ids = RequestIds.of(caller, scope.organization_id, key, asked, condition)
     return BudgetWrite(have, scope, condition, ids, caller.name)
