@@ -64,13 +64,16 @@ class Installation:
         self.settings = Settings(**fields)  # type: ignore[arg-type] # pydantic reads the texts
         self.workers = Workers(self._count, stack.settings, stack.log_dir)
 
-    def load(self, samples: Iterable[Sample], *, pack: int = 1) -> None:
+    def load(
+        self, samples: Iterable[Sample], *, pack: int = 1, packing: kafka.Packing = kafka.array_of
+    ) -> None:
         """Make the topics where they are absent, and put records into the usage topic."""
 
         async def run() -> None:
             await ensure_topics(self.settings)
-            await kafka.load(self.servers, self.settings.topics.usage, samples, pack=pack)
-            self.usage_ends = await kafka.ends(self.servers, self.settings.topics.usage)
+            usage = self.settings.topics.usage
+            await kafka.load(self.servers, usage, samples, pack=pack, packing=packing)
+            self.usage_ends = await kafka.ends(self.servers, usage)
 
         asyncio.run(run())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from bench.usage import Sample
+from outlay.framing import encode_message
+from outlay.usage import decode_records
 
 BATCH_BYTES = 16_384
 """How large the producer's batches of single records are, in bytes: Kafka's own default."""
@@ -21,6 +23,9 @@ FETCH_BYTES = 4 * 1_048_576
 IN_FLIGHT_MAX = 64
 READ_TIMEOUT_S = 300.0
 LEADERS_INTERVAL_S = 0.1
+
+Packing = Callable[[list[bytes]], bytes]
+"""Makes a usage message of many records' JSON."""
 
 
 @asynccontextmanager
@@ -59,8 +64,25 @@ async def make_topic(servers: str, topic: str, partitions: int) -> None:
             await asyncio.sleep(LEADERS_INTERVAL_S)
 
 
-async def load(servers: str, topic: str, samples: Iterable[Sample], *, pack: int = 1) -> None:
-    """Put records into a usage topic: one a message, or arrays of `pack` of them."""
+def array_of(records: list[bytes]) -> bytes:
+    """A usage message with these records, as a producer packs them that knows JSON only."""
+    return b"[%b]" % b",".join(records)
+
+
+def frame_of(records: list[bytes]) -> bytes:
+    """The same as an emitter packs them."""
+    return encode_message(decode_records(array_of(records)))
+
+
+async def load(
+    servers: str,
+    topic: str,
+    samples: Iterable[Sample],
+    *,
+    pack: int = 1,
+    packing: Packing = array_of,
+) -> None:
+    """Put records into a usage topic: one a message, or `pack` of them."""
     size = BATCH_BYTES if pack == 1 else PACKED_BATCH_BYTES
     async with AIOKafkaProducer(
         bootstrap_servers=servers, max_batch_size=size, max_request_size=4 * PACKED_BATCH_BYTES
@@ -90,9 +112,9 @@ async def load(servers: str, topic: str, samples: Iterable[Sample], *, pack: int
             parts = packs.setdefault(sample.partition, [])
             parts.append(sample.json)
             if len(parts) == pack:
-                await append(sample.partition, b"[%b]" % b",".join(packs.pop(sample.partition)))
+                await append(sample.partition, packing(packs.pop(sample.partition)))
         for partition, parts in packs.items():
-            await append(partition, b"[%b]" % b",".join(parts))
+            await append(partition, packing(parts))
         for partition in list(filling):
             await send(partition)
         await asyncio.gather(*sent)

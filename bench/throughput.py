@@ -16,7 +16,7 @@ from bench.usage import PARTITIONS, Usage, differences
 
 AGENTS = 10_000
 SMOKE_AGENTS = 100
-SINGLE_RECORDS, PACKED_RECORDS = 600_000, 3_000_000
+SINGLE_RECORDS, ARRAYS_RECORDS, PACKED_RECORDS = 600_000, 3_000_000, 6_000_000
 PACK = 500
 
 PEERS = {
@@ -34,34 +34,42 @@ TWO_WORKERS_CORES = 4
 """From how many cores on, the broker included, two workers have to be faster than one."""
 
 SINGLE = "outlay_single_records_per_s"
+ARRAYS = "outlay_arrays_records_per_s"
 PACKED = "outlay_packed_records_per_s"
 TWO = "two_workers_single_records_per_s"
 
 
 def run(plan: Plan, report: Report) -> None:
-    """Measure one worker on single-record and on packed messages, and what it is held against."""
+    """Measure one worker on single-record and on packed messages, and what it is held against.
+
+    Packed are frames, as emitters send them; `arrays` are the same records in arrays of JSON.
+    """
     single = _Load(plan, report, "single", plan.size(SINGLE_RECORDS, 1_000), 1)
-    packed = _Load(plan, report, "packed", plan.size(PACKED_RECORDS, 2_000), PACK)
+    arrays = _Load(plan, report, "arrays", plan.size(ARRAYS_RECORDS, 2_000), PACK)
+    packed = _Load(
+        plan, report, "packed", plan.size(PACKED_RECORDS, 2_000), PACK, packing=kafka.frame_of
+    )
+    loads = (single, arrays, packed)
     variants: dict[str, Callable[[], float]] = {}
-    for load in (single, packed):
+    for load in loads:
         variants[f"limit_{load.name}_records_per_s"] = load.limit
         variants[f"outlay_{load.name}_records_per_s"] = load.outlay
     if not plan.smoke:
         variants |= peers(plan, report)
-        for load in (single, packed):  # for the broker; all others start anew each time
+        for load in loads:  # for the broker; all others start anew each time
             load.read()
         if _has_cores():
             variants[TWO] = single.two_workers
         else:
             report.add(TWO, single.two_workers())
     report.measure(variants, warmups=0)
-    for load in (single, packed):
+    for load in loads:
         load.installation.delete()
     _hold(report)
 
 
 def _hold(report: Report) -> None:
-    for name, value in (("single", SINGLE), ("packed", PACKED)):
+    for name, value in (("single", SINGLE), ("arrays", ARRAYS), ("packed", PACKED)):
         share = report.ratio(f"{name}: outlay / limit", value, f"limit_{name}_records_per_s")
         report.goal(f"{name}, of its limit", share, at_least=LIMIT_SHARE_MIN)
     report.goal("packed, records/s", report.value(PACKED), at_least=PACKED_PER_S_MIN)
@@ -119,14 +127,22 @@ class _Peer:
 class _Load:
     """A usage topic with so many records in it, and who reads it."""
 
-    def __init__(self, plan: Plan, report: Report, name: str, records: int, pack: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        report: Report,
+        name: str,
+        records: int,
+        pack: int,
+        packing: kafka.Packing = kafka.array_of,
+    ) -> None:
         self.name = name
         self.records = records
         self._broker = plan.broker
         self._report = report
         self.usage = Usage(plan.size(AGENTS, SMOKE_AGENTS), trace=plan.trace)
         self.installation = Installation(plan.broker, plan.directory)
-        self.installation.load(islice(self.usage, records), pack=pack)
+        self.installation.load(islice(self.usage, records), pack=pack, packing=packing)
 
     def outlay(self) -> float:
         """One worker of ours, from nothing to the last decision; records per second."""

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from outlay.frame import OCCURRED_US_MAX, FrameError, is_frame
+from outlay.framing import decode_frame
 from outlay.money import to_nano
 from outlay.nesting import NESTING_MAX, depth_exceeds
-from outlay.usage import UsageRecord, invalid_reason
+from outlay.usage import UsageRecord, encode_usage, invalid_reason
 
 AHEAD_MAX_S = 86_400
 """How far ahead of its message's timestamp a record may be dated, in seconds."""
@@ -66,26 +68,33 @@ def decode_usage(value: bytes | None, timestamp_ms: int) -> tuple[list[Usage], l
     if len(value) > MESSAGE_BYTES_MAX:
         return [], [Rejection(None, f"the message is over {MESSAGE_BYTES_MAX} bytes")]
     latest = latest_time(timestamp_ms)
-    is_array = value.lstrip()[:1] == b"["
+    has_many = value.lstrip()[:1] == b"["
     try:
-        records = _decode_many(value) if is_array else [_decode_one(value)]
+        if is_frame(value):
+            records, has_many = decode_frame(value), True
+        else:
+            records = _decode_many(value) if has_many else [_decode_one(value)]
+            if (refusal := _refuse_whole(value, len(records))) is not None:
+                return [], [refusal]
+    except FrameError as error:
+        return [], [Rejection(None, str(error))]
     except _BAD_JSON as error:
-        return _decode_apart(value, latest) if is_array else ([], [_rejection(error, None)])
-    if (refusal := _refuse_whole(value, len(records))) is not None:
-        return [], [refusal]
+        return _decode_apart(value, latest) if has_many else ([], [_rejection(error, None)])
     usages: list[Usage] = []
     rejections: list[Rejection] = []
     for index, record in enumerate(records):
-        _judge(record, latest, index if is_array else None, usages, rejections)
+        _judge(record, latest, index if has_many else None, usages, rejections)
     return usages, rejections
 
 
 def split_usage(value: bytes) -> list[bytes]:
-    """The records of a message that holds an array, each as its bytes.
+    """The records of a message that holds several, each as its JSON.
 
     Raises:
         ValueError: it holds none that can be told apart.
     """
+    if is_frame(value):
+        return [encode_usage([record]) for record in decode_frame(value)]
     return [bytes(item) for item in _decode_items(value)]
 
 
@@ -135,6 +144,13 @@ def latest_time(timestamp_ms: int) -> datetime:
     if not 0 <= timestamp_ms <= TIMESTAMP_MS_MAX:  # a producer that set none, or nonsense
         return datetime.max.replace(tzinfo=UTC)
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC) + timedelta(seconds=AHEAD_MAX_S)
+
+
+def latest_us(timestamp_ms: int) -> int:
+    """The same for a record in a frame, in microseconds since 1970."""
+    if not 0 <= timestamp_ms <= TIMESTAMP_MS_MAX:
+        return OCCURRED_US_MAX
+    return min(timestamp_ms * 1_000 + AHEAD_MAX_S * 10**6, OCCURRED_US_MAX)
 
 
 def _rejection(error: Exception, index: int | None) -> Rejection:

@@ -13,11 +13,14 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from outlay.frame import FrameError, is_frame
+from outlay.framing import FrameColumns, decode_columns
 from outlay.judging import (
     MESSAGE_BYTES_MAX,
     RECORDS_PER_MESSAGE_MAX,
     TIMESTAMP_MS_MAX,
     latest_time,
+    latest_us,
 )
 from outlay.money import NANO_PER_USD
 from outlay.usage import EXECUTIONS_MAX, NO_METADATA, TOKENS_MAX, UsageRecord
@@ -108,6 +111,30 @@ def decode_plain(values: Sequence[bytes | None], timestamp_ms: int) -> PlainUsag
         return None
     day = first.toordinal()
     return PlainUsage(records, costs_nano, day if day == last.toordinal() else None)
+
+
+def plain_columns(value: bytes, timestamp_ms: int) -> FrameColumns | None:
+    """What a frame says of its records, when they all plainly count; None when one may not.
+
+    So it is with what is no frame. `timestamp_ms` is its message's own. Never raises.
+    """
+    if not is_frame(value) or len(value) > MESSAGE_BYTES_MAX:
+        return None
+    try:
+        columns = decode_columns(value)
+    except FrameError:
+        return None
+    amounts = (
+        columns.costs_nano, columns.executions, columns.input_tokens, columns.output_tokens,
+    )  # fmt: skip
+    if (
+        columns.metadata
+        or any(call.kind != "usage" for call in columns.calls)
+        or min(map(min, amounts)) < 0
+        or max(columns.occurred_us) > latest_us(timestamp_ms)
+    ):
+        return None
+    return columns
 
 
 def _are_uuids(ids: list[str]) -> bool:

@@ -62,7 +62,7 @@ class Scope:
     def key(self) -> str:
         """The canonical key, ids percent-encoded: `organization:acme/team:search/user:u7`."""
         return "/".join(
-            f"{name}:{_quote(value)}"
+            f"{name}:{quote_id(value)}"
             for name, value in zip(_PARTS, self._ids(), strict=True)
             if value is not None
         )
@@ -105,12 +105,12 @@ def wide_scope_keys(
     organization_id: str, team_id: str | None, user_id: str | None
 ) -> tuple[str, ...]:
     """The same without the agent."""
-    organization = f"organization:{_quote(organization_id)}"
+    organization = f"organization:{quote_id(organization_id)}"
     keys = [organization]
     if team_id is not None:
-        keys.append(f"{organization}/team:{_quote(team_id)}")
+        keys.append(f"{organization}/team:{quote_id(team_id)}")
     if user_id is not None:
-        user = f"user:{_quote(user_id)}"
+        user = f"user:{quote_id(user_id)}"
         keys.append(f"{organization}/{user}")
         if team_id is not None:
             keys.append(f"{keys[1]}/{user}")
@@ -125,13 +125,14 @@ def forget_scope_keys() -> None:
 
 def agent_key(organization_id: str, agent_id: str) -> str:
     """The key of an agent's scope."""
-    return _agent_prefix(organization_id) + _quote(agent_id)
+    return _agent_prefix(organization_id) + quote_id(agent_id)
 
 
 @lru_cache(maxsize=SCOPE_KEYS_CACHE_MAX)
 def _agent_prefix(organization_id: str) -> str:
-    return f"organization:{_quote(organization_id)}/agent:"
+    return f"organization:{quote_id(organization_id)}/agent:"
 
 
-def _quote(value: str) -> str:
+def quote_id(value: str) -> str:
+    """An id as it stands in a key: percent-encoded, as text of ASCII without space or slash."""
     return value if _is_plain(value) else quote(value, safe="")

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from sys import intern
 
-from outlay.judging import Rejection, decode_usage, split_usage
+from outlay.frame import MAGIC, is_frame
+from outlay.judging import Rejection, decode_usage, latest_us, split_usage
 from outlay.plain import ARRAY_BYTE, RUN_MAX, PlainUsage, decode_plain
 from outlay.topics import TopicNames
 from outlay.window import floor_names, is_forgotten, window_names
@@ -20,6 +21,7 @@ from streams import messages
 from streams.batch import DAY_MAX, Batch, SourceRecord, day_of, day_start_ms, is_due, unseen
 from streams.counts import Count
 from streams.flush import Flush, Outgoing, Unit, apart, cut
+from streams.frame_sums import plain_frame
 from streams.sums import Sums
 from streams.telling import Teller
 
@@ -35,6 +37,9 @@ REJECTED_MAX = 10_000
 
 HEARTBEAT_MS = 1_000
 """How often the progress is told at least, in milliseconds, also with nothing to add."""
+
+_MANY_BYTES = (ARRAY_BYTE, MAGIC[0])
+"""What a message with many records begins with."""
 
 
 class Partials:
@@ -158,6 +163,8 @@ class Partials:
         if max(timestamps) >= self._next_day_ms:
             for timestamp_ms in timestamps:  # each: one that is nonsense raises nothing
                 self._raise_floor(day_of(timestamp_ms))
+        if is_frame(run[0].value or b"") and self._add_frame(run[0]):
+            return 1
         plain = decode_plain([message.value for message in run], min(timestamps))
         if plain is not None:
             self._sum(self._sums, plain)
@@ -167,6 +174,14 @@ class Partials:
                 return number
             self._judge(message, self._sums)
         return len(run)
+
+    def _add_frame(self, message: SourceRecord) -> bool:
+        """Count a message with a frame; False where it is to be looked at closely."""
+        frame = plain_frame(message.value or b"", latest_us(message.timestamp))
+        if frame is None or not self._sums.add_frame(frame):
+            return False
+        self._count_days({frame.day: frame.size})
+        return True
 
     def _replay(self, message: SourceRecord) -> None:
         """Count a message in those entries that do not contain it."""
@@ -184,13 +199,16 @@ class Partials:
             self._reject(message, rejections)
 
     def _sum(self, sums: Sums, usage: PlainUsage) -> None:
-        self._counts["records"] += len(usage.records)
         if usage.day is None:
             days = sums.add_apart(usage.records, usage.costs_nano)
         else:
             sums.add(usage.records, usage.costs_nano, usage.day)
             days = {usage.day: len(usage.records)}
+        self._count_days(days)
+
+    def _count_days(self, days: Mapping[int, int]) -> None:
         for day, count in days.items():
+            self._counts["records"] += count
             if window_names(day)[0] < self._floor[0]:
                 self._counts["late"] += count
 
@@ -308,7 +326,7 @@ def _run(records: Sequence[SourceRecord], start: int) -> Sequence[SourceRecord]:
     end = start
     for record in records[start : start + RUN_MAX]:
         value = record.value
-        if value and value[0] == ARRAY_BYTE:
+        if value and value[0] in _MANY_BYTES:
             end += end == start  # an array by itself
             break
         end += 1

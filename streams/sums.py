@@ -13,6 +13,7 @@ from typing import TypeVar
 from outlay.scope import agent_key, wide_scope_keys
 from outlay.usage import UsageRecord
 from outlay.window import day_ordinal, window_names
+from streams.frame_sums import FrameSums, PlainFrame
 
 _K = TypeVar("_K")
 
@@ -42,6 +43,7 @@ class Sums:
     def __init__(self) -> None:
         self._days: dict[int, dict[str, _Sum]] = {}
         self._others: dict[int, dict[tuple[str, str | None, str | None, str], _Sum]] = {}
+        self._frames: dict[int, FrameSums] = {}
         self.size = 0
         """How many sums there are."""
 
@@ -62,6 +64,15 @@ class Sums:
             held.executions += record.executions
             held.input_tokens += record.input_tokens
             held.output_tokens += record.output_tokens
+
+    def add_frame(self, frame: PlainFrame) -> bool:
+        """Add the records of a frame; False when they are to be added one by one instead."""
+        sums = self._frames.setdefault(frame.day, FrameSums())
+        before = len(sums)
+        if not sums.add(frame):
+            return False
+        self.size += len(sums) - before
+        return True
 
     def add_apart(
         self, records: Iterable[UsageRecord], costs_nano: Iterable[int]
@@ -91,7 +102,7 @@ class Sums:
         """The sums by window name and scope key, each once."""
         windows: dict[str, dict[str, Amounts]] = {}
         merged: set[str] = set()
-        for day in self._days:
+        for day in self._days.keys() | self._frames.keys():
             scopes = self._by_scope(day)
             for window in window_names(day):
                 held = windows.setdefault(window, scopes)
@@ -107,8 +118,10 @@ class Sums:
     def _by_scope(self, day: int) -> dict[str, Amounts]:
         scopes: dict[str, Amounts] = {}
         wide: dict[tuple[str, str | None, str | None], Amounts] = {}
-        for agent_id, held in self._days[day].items():
+        for agent_id, held in self._days.get(day, {}).items():
             _add_agent(scopes, wide, agent_id, held)
+        for spender, amounts in self._frames.get(day, ()):
+            _add_spender(scopes, wide, *spender, amounts)
         for key, held in self._others.get(day, {}).items():
             _add_agent(scopes, wide, key[3], held)
         for whose, amounts in wide.items():
@@ -124,8 +137,20 @@ def _add_agent(
     held: _Sum,
 ) -> None:
     amounts = [held.cost_nano, held.executions, held.input_tokens, held.output_tokens]
-    _add(wide, (held.organization_id, held.team_id, held.user_id), amounts)
-    key = agent_key(held.organization_id, agent_id)
+    _add_spender(scopes, wide, held.organization_id, held.team_id, held.user_id, agent_id, amounts)
+
+
+def _add_spender(
+    scopes: dict[str, Amounts],
+    wide: dict[tuple[str, str | None, str | None], Amounts],
+    organization_id: str,
+    team_id: str | None,
+    user_id: str | None,
+    agent_id: str,
+    amounts: Amounts,
+) -> None:
+    _add(wide, (organization_id, team_id, user_id), amounts)
+    key = agent_key(organization_id, agent_id)
     if key in scopes:
         _add(scopes, key, amounts)
     else:

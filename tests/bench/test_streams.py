@@ -38,10 +38,14 @@ def test_throughput(run_smoke: RunSmoke, kafka: Broker) -> None:
         "outlay_packed_cpu_s_per_million",
         "limit_single_records_per_s",
         "limit_packed_records_per_s",
+        "outlay_arrays_records_per_s",
+        "limit_arrays_records_per_s",
     }
-    assert result.ratios.keys() == {"single: outlay / limit", "packed: outlay / limit"}
+    kinds = ("single", "arrays", "packed")
+    assert result.ratios.keys() == {f"{kind}: outlay / limit" for kind in kinds}
     assert [goal.name for goal in result.goals] == [
         "single, of its limit",
+        "arrays, of its limit",
         "packed, of its limit",
         "packed, records/s",
     ]

@@ -2,6 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from outlay.framing import encode_frame
+from outlay.usage import encode_usage
 from streams.history_rows import (
     OCCURRED_AT_MAX,
     OCCURRED_AT_MIN,
@@ -109,3 +113,23 @@ def test_a_batch_stops_at_its_bound():
     assert len(batch) == 4
     assert add_until_full(batch, messages[2:], rows_max=3) == 0
     assert add_until_full(RowBatch(), [], rows_max=3) == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{}, {"kind": "correction", "cost_usd": "-1"}, {"metadata": {"a": 1}},
+     {"occurred_at": NOW + timedelta(days=3)}, {"occurred_at": NOW - timedelta(days=50)}],
+    ids=["all usual", "a correction", "metadata", "dated ahead", "late"],
+)  # fmt: skip
+def test_a_frame_makes_the_rows_that_json_makes(odd):
+    """However many records travel in one message."""
+    made = [usage(agent_id=f"a{n % 3}", user_id="u" if n % 2 else None) for n in range(5)]
+    made.append(usage(model="m", success=False, source="s", sequence=3, **odd))
+    timestamp_ms = int(NOW.timestamp() * 1000)
+    framed = batch_of(Message(1, 7, timestamp_ms, encode_frame(made)))
+    plain = batch_of(Message(1, 7, timestamp_ms, encode_usage(made)))
+    assert framed.columns(5) != []
+    assert [(n, t, list(v)) for n, t, v in framed.columns(5)] == [
+        (n, t, list(v)) for n, t, v in plain.columns(5)
+    ]
+    assert (len(framed), framed.rejected, framed.late) == (len(plain), plain.rejected, plain.late)

@@ -34,6 +34,7 @@ from outlay.decision import (
     decode_watermark,
     encode,
 )
+from outlay.framing import encode_frame
 from outlay.topics import TopicNames, partition_of
 from outlay.usage import UsageRecord, encode_usage
 from schemas.messages import AuditRecord, Entry
@@ -201,7 +202,8 @@ class World:
     def emit(self, rng: random.Random) -> None:
         p = rng.randrange(P)
         records = [self._record(rng) for _ in range(rng.choice((1, 1, 2, 5)))]
-        message = self.broker.append((TOPICS.usage, p), None, encode_usage(records), self.now_ms)
+        value = (rng.choice((True, False)) and encode_frame(records)) or encode_usage(records)
+        message = self.broker.append((TOPICS.usage, p), None, value, self.now_ms)
         for record in records:
             self._count(p, message.offset, record)
 

@@ -6,14 +6,16 @@ import random
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay.decision import BudgetRequest, encode
+from outlay.framing import encode_frame
 from outlay.topics import TopicNames
-from outlay.usage import UsageRecord, encode_usage
-from schemas.messages import Entry, PartialsMessage
+from outlay.usage import UsageRecord, decode_records, encode_usage
+from schemas.messages import DeadLetter, Entry, PartialsMessage
 from streams import messages, totals_state
 from streams.audit import decode_audit
 from streams.batch import Batch, GapError
@@ -100,9 +102,13 @@ def test_a_total_is_the_newest_part_of_each_partition_in_any_order(data: st.Data
 def test_the_grouping_of_batches_does_not_matter(seed: int, size: int) -> None:
     """A partial is a function of the log's prefix, not of how it was fetched."""
     rng = random.Random(seed)
-    values = [
-        (encode_usage([usage(NOON, f"0.{rng.randrange(1, 10**6):06d}") for _ in range(3)]), NOON)
+    packs = [
+        [usage(NOON, f"0.{rng.randrange(1, 10**6):06d}", agent_id=rng.choice("ab")) for _ in "123"]
         for _ in range(12)
+    ]
+    values = [
+        ((rng.choice((True, False)) and encode_frame(pack)) or encode_usage(pack), NOON)
+        for pack in packs
     ]
     whole = begun(new_partials())
     whole.apply(batch(*values))
@@ -126,6 +132,27 @@ def test_records_of_one_message_count_together_in_a_replay() -> None:
     partials.flush(0)
     assert entries(partials)[KEY][0] == 3 * 10**9  # offset 4 was contained
     assert entries(partials)["organization:acme/agent:b", KEY[1]][0] == 2 * 10**9
+
+
+def test_what_does_not_count_in_a_frame_is_a_dead_letter_by_itself() -> None:
+    """As JSON, so that it can be read, mended and sent again; the others count."""
+    partials = begun(new_partials())
+    ahead = usage(NOON + timedelta(days=2), agent_id="b")
+    frame = encode_frame([usage(NOON), ahead, usage(NOON)])
+    assert frame is not None
+    partials.apply(batch((frame, NOON), (frame[:-1], NOON)))
+    flush = partials.flush(0)
+    assert flush is not None
+    letters = [
+        msgspec.json.decode(m.value, type=DeadLetter)
+        for m in outputs(flush)
+        if m.topic == TopicNames().rejected and m.value is not None
+    ]
+    assert [(letter.offset, letter.index) for letter in letters] == [(0, 1), (1, None)]
+    assert letters[0].record is not None
+    assert decode_records(letters[0].record.encode()) == [ahead]
+    assert "not a frame" in letters[1].reason
+    assert entries(partials)[KEY] == (2 * 10**9, 2)
 
 
 def test_a_gap_in_the_source_is_an_error_and_a_repetition_is_not() -> None:

@@ -1,0 +1,207 @@
+"""Frame: many records of usage in one message, by columns.
+
+What an array of JSON says again in each record stands here once, and a number takes the bytes that
+it needs: a frame has a fifth of the size, and who adds up asks each column once. The way from
+records to a frame, and back, is in `outlay.framing`.
+
+    magic     4 bytes, `OUT1`, which no JSON begins with
+    length    4 bytes, of the header
+    header    JSON, see `Header`
+    ids       16 bytes a record: the UUIDs
+    columns   in the order of `COLUMNS`: unsigned integers of 1, 2, 4 or 8 bytes, one a record, to
+              each of which the column's base is added
+
+All numbers are little-endian. Where all records have the same number, the base alone says it.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from outlay.money import COST_NANO_MAX
+from outlay.scope import ID_LENGTH_MAX
+from outlay.usage import EXECUTIONS_MAX, SEQUENCE_MAX, TOKENS_MAX
+
+MAGIC = b"OUT1"
+
+RECORDS_MAX = 10_000
+"""How many records a frame may hold."""
+
+OCCURRED_US_MAX = 2**32 * 10**6 - 1
+"""Up to when a record in a frame may be dated, in microseconds since 1970: so far a `float` of
+seconds tells two of them apart. The year 2106."""
+
+ID_BYTES = 16
+_HEAD_BYTES = 8
+_WIDTHS = {"": 0, "B": 1, "H": 2, "I": 4, "Q": 8}
+
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH_MAX)]
+_Source = Annotated[str, msgspec.Meta(max_length=ID_LENGTH_MAX)]
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What many records have in common beside their spender."""
+
+    provider: _Name | None
+    model: _Name | None
+    success: bool
+    kind: Literal["usage", "correction"]
+    source: _Source
+
+
+class Column(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A column of integers: `code` is that of `array` for its unsigned ones, empty for none."""
+
+    code: Literal["", "B", "H", "I", "Q"]
+    base: int
+
+    @property
+    def width(self) -> int:
+        """How many bytes it takes for a record."""
+        return _WIDTHS[self.code]
+
+
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a frame holds.
+
+    `spenders` are the keys of all spenders (`outlay.spender`), each once, between spaces, and
+    `calls` what there is else; which of them a record's are is said by two columns. Where there
+    are as many spenders as records, they stand in the records' order, and their column is 0.
+    `occurred_us` is in microseconds since 1970. `metadata` is of the records that have some, by
+    their index.
+    """
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=RECORDS_MAX)]
+    spenders: str
+    calls: Annotated[list[Call], msgspec.Meta(min_length=1, max_length=RECORDS_MAX)]
+    spender: Column
+    call: Column
+    occurred_us: Column
+    cost_nano: Column
+    input_tokens: Column
+    output_tokens: Column
+    executions: Column
+    sequence: Column
+    metadata: dict[int, msgspec.Raw] = {}
+
+
+COLUMNS = (
+    "spender", "call", "occurred_us", "cost_nano", "input_tokens", "output_tokens", "executions",
+    "sequence",
+)  # fmt: skip
+"""The columns, in the order in which they follow the ids."""
+
+BOUNDS = {
+    "spender": (0, RECORDS_MAX - 1),
+    "call": (0, RECORDS_MAX - 1),
+    "occurred_us": (0, OCCURRED_US_MAX),
+    "cost_nano": (-COST_NANO_MAX, COST_NANO_MAX),
+    "input_tokens": (-TOKENS_MAX, TOKENS_MAX),
+    "output_tokens": (-TOKENS_MAX, TOKENS_MAX),
+    "executions": (-EXECUTIONS_MAX, EXECUTIONS_MAX),
+    "sequence": (0, SEQUENCE_MAX),
+}
+"""What a column may hold, the lowest and the highest."""
+
+NO_COLUMN = Column("", 0)
+
+encode_header = msgspec.json.Encoder().encode
+_decode_header = msgspec.json.Decoder(Header).decode
+
+
+class FrameError(ValueError):
+    """Bytes that are no frame."""
+
+
+class Frame(NamedTuple):
+    """A frame whose header is read, and where its ids and each of its columns begin, in bytes."""
+
+    value: bytes
+    header: Header
+    ids_at: int
+    columns_at: dict[str, int]
+
+    @property
+    def ids(self) -> bytes:
+        """The ids of all records, one after the other."""
+        return self.value[self.ids_at : self.ids_at + ID_BYTES * self.header.count]
+
+    def numbers(self, name: str) -> list[int]:
+        """A column's numbers, one for each record.
+
+        Raises:
+            FrameError: one is outside its bounds.
+        """
+        column: Column = getattr(self.header, name)
+        count = self.header.count
+        numbers = [column.base] * count
+        if column.code:
+            at = self.columns_at[name]
+            packed = array(column.code, self.value[at : at + column.width * count])
+            if sys.byteorder == "big":
+                packed.byteswap()
+            base = column.base
+            numbers = [base + number for number in packed] if base else packed.tolist()
+        low, high = BOUNDS[name]
+        if not low <= min(numbers) <= max(numbers) <= high:
+            raise FrameError(f"not a frame: {name} is outside {low} to {high}")
+        return numbers
+
+
+def is_frame(value: bytes) -> bool:
+    """Whether a usage message says that it is a frame."""
+    return value[: len(MAGIC)] == MAGIC
+
+
+def open_frame(value: bytes) -> Frame:
+    """Read a frame's header, and find its columns: each has a number for every record.
+
+    Raises:
+        FrameError: it is none.
+    """
+    start = _HEAD_BYTES + int.from_bytes(value[len(MAGIC) : _HEAD_BYTES], "little")
+    if not is_frame(value) or not _HEAD_BYTES < start <= len(value):
+        raise FrameError("not a frame")
+    try:
+        header = _decode_header(value[_HEAD_BYTES:start])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"not a frame: {error}") from None
+    columns_at = {}
+    at = start + ID_BYTES * header.count
+    for name in COLUMNS:
+        columns_at[name] = at
+        at += getattr(header, name).width * header.count
+    if at != len(value):
+        raise FrameError(f"not a frame: {len(value)} bytes, where its header tells {at}")
+    return Frame(value, header, start, columns_at)
+
+
+def join_frame(header: bytes, ids: bytes, columns: Sequence[bytes]) -> bytes:
+    """The frame of a header and what follows it."""
+    return b"".join((MAGIC, len(header).to_bytes(4, "little"), header, ids, *columns))
+
+
+def pack_column(values: Sequence[int]) -> tuple[Column, bytes]:
+    """The column of these numbers, one or more, and its bytes."""
+    low, high = min(values), max(values)
+    if low == high:
+        return Column("", low), b""
+    code = _code(high - low)
+    if low >= 0 and _code(high) == code != "Q":
+        low = 0  # as narrow as it is
+    numbers = array(code, [value - low for value in values] if low else values)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return Column(code, low), numbers.tobytes()
+
+
+def _code(number: int) -> Literal["", "B", "H", "I", "Q"]:
+    """The narrowest type that a number fits."""
+    if number < 1 << 16:
+        return "B" if number < 1 << 8 else "H"
+    return "I" if number < 1 << 32 else "Q"

@@ -1,0 +1,206 @@
+"""Framing: records of usage to a frame, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from msgspec.structs import astuple
+
+from outlay.frame import (
+    COLUMNS,
+    ID_BYTES,
+    OCCURRED_US_MAX,
+    RECORDS_MAX,
+    Call,
+    Frame,
+    FrameError,
+    Header,
+    encode_header,
+    is_frame,
+    join_frame,
+    open_frame,
+    pack_column,
+)
+from outlay.money import to_nano, to_usd
+from outlay.spender import Spender, parse_spender, spender_key
+from outlay.usage import NO_METADATA, UsageRecord, decode_records, encode_usage
+
+FRAME_RECORDS_MIN = 8
+"""From how many records on a message is a frame; of fewer JSON is hardly larger."""
+
+_FIELDS = UsageRecord.__struct_fields__
+_SPENDER = ("organization_id", "team_id", "user_id", "agent_id")
+_CALL = ("provider", "model", "success", "kind", "source")
+_US_PER_S = 10**6
+_UUID_LENGTH = 36
+_HEX_LENGTH = 2 * ID_BYTES
+_HEX_AT = [at for at in range(_UUID_LENGTH) if at not in (8, 13, 18, 23)]
+
+
+def encode_frame(records: Sequence[UsageRecord]) -> bytes | None:
+    """The frame of valid records; None where one of them cannot stand in it exactly as it is.
+
+    That is one whose id is no UUID in lower case, or that is dated before 1970 or beyond
+    `OCCURRED_US_MAX`. Costs come back as `to_usd` writes them, and times in UTC.
+    """
+    if not 0 < len(records) <= RECORDS_MAX:
+        return None
+    fields = dict(zip(_FIELDS, zip(*map(astuple, records), strict=True), strict=True))
+    ids = _pack_ids(fields["id"])
+    times = list(map(datetime.timestamp, fields["occurred_at"]))
+    if ids is None or min(times) < 0 or max(times) * _US_PER_S > OCCURRED_US_MAX:
+        return None
+    spenders = list(zip(*(fields[name] for name in _SPENDER), strict=True))
+    calls = list(zip(*(fields[name] for name in _CALL), strict=True))
+    spender_numbers, call_numbers = _numbered(spenders), _numbered(calls)
+    values: dict[str, Sequence[int]] = fields | {
+        "spender": [spender_numbers[spender] for spender in spenders],
+        "call": [call_numbers[call] for call in calls],
+        "occurred_us": [round(at_s * _US_PER_S) for at_s in times],
+        "cost_nano": list(map(to_nano, fields["cost_usd"])),
+    }
+    if len(spender_numbers) == len(records):
+        values["spender"] = (0,)
+    packed = {name: pack_column(values[name]) for name in COLUMNS}
+    header = Header(
+        count=len(records),
+        spenders=" ".join([spender_key(*spender) for spender in spender_numbers]),
+        calls=[Call(*call) for call in call_numbers],
+        metadata={i: raw for i, raw in enumerate(fields["metadata"]) if raw is not NO_METADATA},
+        **{name: column for name, (column, _) in packed.items()},
+    )
+    return join_frame(encode_header(header), ids, [packed[name][1] for name in COLUMNS])
+
+
+def _pack_ids(ids: Sequence[str]) -> bytes | None:
+    joined = "".join(ids)
+    digits = joined.replace("-", "")
+    if (
+        len(joined) != _UUID_LENGTH * len(ids)
+        or len(digits) != _HEX_LENGTH * len(ids)
+        or digits != digits.lower()
+    ):
+        return None
+    return bytes.fromhex(digits)
+
+
+def _numbered(values: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+    """The different ones, numbered in the order in which they come."""
+    return {value: number for number, value in enumerate(dict.fromkeys(values))}
+
+
+class FrameColumns(NamedTuple):
+    """What a frame says of its records, each a list with one value a record.
+
+    Times are in microseconds since 1970, costs in nano-dollars. `metadata` is by index, of those
+    records that have some.
+    """
+
+    ids: list[str]
+    spenders: list[Spender]
+    calls: list[Call]
+    occurred_us: list[int]
+    costs_nano: list[int]
+    input_tokens: list[int]
+    output_tokens: list[int]
+    executions: list[int]
+    sequences: list[int]
+    metadata: dict[int, Any]
+
+
+def decode_columns(value: bytes) -> FrameColumns:
+    """What a frame says of its records; whether they count is still to be judged.
+
+    Raises:
+        FrameError: it is none, or holds what no record may.
+    """
+    frame = open_frame(value)
+    header = frame.header
+    metadata = header.metadata
+    if metadata and not 0 <= min(metadata) <= max(metadata) < header.count:
+        raise FrameError("not a frame: its metadata is not that of its records")
+    calls = frame.numbers("call")
+    if set(calls) != set(range(len(header.calls))):
+        raise FrameError("not a frame: its calls are not those of its records")
+    return FrameColumns(
+        ids=_ids(frame),
+        spenders=_spenders(frame),
+        calls=[header.calls[number] for number in calls],
+        occurred_us=frame.numbers("occurred_us"),
+        costs_nano=frame.numbers("cost_nano"),
+        input_tokens=frame.numbers("input_tokens"),
+        output_tokens=frame.numbers("output_tokens"),
+        executions=frame.numbers("executions"),
+        sequences=frame.numbers("sequence"),
+        metadata=metadata,
+    )
+
+
+def _ids(frame: Frame) -> list[str]:
+    digits = frame.ids.hex().encode()
+    text = bytearray(b"-" * _UUID_LENGTH * frame.header.count)
+    for number, at in enumerate(_HEX_AT):  # a digit of all at a time, not an id
+        text[at::_UUID_LENGTH] = digits[number::_HEX_LENGTH]
+    joined = text.decode()
+    return [joined[at : at + _UUID_LENGTH] for at in range(0, len(joined), _UUID_LENGTH)]
+
+
+def _spenders(frame: Frame) -> list[Spender]:
+    keys = frame.header.spenders.split(" ")
+    numbers = frame.numbers("spender")
+    if len(keys) == frame.header.count and not any(numbers):
+        numbers = list(range(len(keys)))
+    if set(numbers) != set(range(len(keys))):
+        raise FrameError("not a frame: its spenders are not those of its records")
+    try:
+        spenders = [parse_spender(key) for key in keys]
+    except ValueError as error:
+        raise FrameError(f"not a frame: {error}") from None
+    return [spenders[number] for number in numbers]
+
+
+def decode_frame(value: bytes) -> list[UsageRecord]:
+    """The records of a frame; whether they count is still to be judged.
+
+    Raises:
+        FrameError: it is none, or holds what no record may.
+    """
+    columns = decode_columns(value)
+    metadata = columns.metadata
+    return [
+        UsageRecord(
+            id=id,
+            occurred_at=datetime.fromtimestamp(at_us / _US_PER_S, UTC),
+            organization_id=spender[0],
+            team_id=spender[1],
+            user_id=spender[2],
+            agent_id=spender[3],
+            cost_usd=to_usd(cost_nano),
+            provider=call.provider,
+            model=call.model,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            success=call.success,
+            executions=executions,
+            source=call.source,
+            sequence=sequence,
+            kind=call.kind,
+            metadata=metadata.get(index, NO_METADATA),
+        )
+        for index, (
+            id, spender, call, at_us, cost_nano, input_tokens, output_tokens, executions, sequence,
+        ) in enumerate(zip(*columns[:-1], strict=True))
+    ]  # fmt: skip
+
+
+def encode_message(records: list[UsageRecord]) -> bytes:
+    """A usage message with valid records: a frame of many, and JSON of few."""
+    frame = encode_frame(records) if len(records) >= FRAME_RECORDS_MIN else None
+    return encode_usage(records) if frame is None else frame
+
+
+def decode_message(message: bytes) -> list[UsageRecord]:
+    """The records of a message that `encode_message` made."""
+    return decode_frame(message) if is_frame(message) else decode_records(message)

@@ -1,0 +1,199 @@
+"""Frame sums: a frame adds what its records would one by one, or is left to who looks closely."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from outlay.frame import OCCURRED_US_MAX, Call, Column, open_frame
+from outlay.framing import encode_frame
+from outlay.judging import Usage, decode_usage, latest_us
+from outlay.spender import Spender
+from outlay.usage import EXECUTIONS_MAX, TOKENS_MAX, UsageRecord
+from streams.frame_sums import SUM_MAX, FrameSums, plain_frame
+from streams.sums import Sums
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
+
+
+def record(**fields: Any) -> UsageRecord:
+    given = {"organization_id": "acme", "agent_id": "a", "cost_usd": "0.01", "occurred_at": NOW}
+    return UsageRecord.new(**given | fields)
+
+
+usual = st.builds(
+    record,
+    organization_id=st.sampled_from(["acme", "a/b"]),
+    team_id=st.sampled_from([None, "t 1"]),
+    user_id=st.sampled_from([None, "u1", "u2"]),
+    agent_id=st.sampled_from(["a1", "a2", "ä"]),
+    cost_usd=st.sampled_from(["0.01", "0.000000001", "9999999.999999999", "0"]),
+    input_tokens=st.sampled_from([0, 255, 256, 70_000, 10**12]),
+    output_tokens=st.integers(0, 300),
+    executions=st.sampled_from([1, 1, 1, 0, 10**9]),
+    model=st.sampled_from([None, "m"]),
+    sequence=st.sampled_from([0, 1, 2**62]),
+    occurred_at=st.integers(0, 40 * 10**6).map(lambda us: NOW + timedelta(microseconds=us)),
+)
+unusual = st.builds(
+    record,
+    agent_id=st.sampled_from(["a1", "b"]),
+    kind=st.just("correction"),
+    cost_usd=st.sampled_from(["-0.5", "0.5"]),
+    metadata=st.sampled_from([None, {"a": 1}]),
+    occurred_at=st.sampled_from(
+        [NOW, NOW - timedelta(days=1), NOW + timedelta(days=1), NOW + timedelta(days=2)]
+    ),
+)
+columns = st.builds(
+    Column,
+    st.sampled_from(["", "B", "H", "I", "Q"]),
+    st.sampled_from([
+        -1, 0, 1, 2, 255, 2**31, TOKENS_MAX, EXECUTIONS_MAX, 10**18, 2**62, 2**63, 2**64,
+        OCCURRED_US_MAX, NOW_MS * 1000, (NOW_MS + 86_400_000) * 1000,
+    ]),
+)  # fmt: skip
+calls = st.lists(
+    st.builds(
+        Call, st.none(), st.none(), st.booleans(), st.sampled_from(["usage", "correction"]),
+        st.just("s"),
+    ),
+    min_size=1, max_size=3,
+)  # fmt: skip
+spenders = st.lists(
+    st.sampled_from(["acme///a1", "acme///a2", "acme/t/u/a", "acme///", "%61///b", "x"]),
+    min_size=1, max_size=4,
+).map(" ".join)  # fmt: skip
+changes = st.fixed_dictionaries({}, optional={
+    "spenders": spenders, "calls": calls, "spender": columns, "call": columns,
+    "occurred_us": columns, "cost_nano": columns, "input_tokens": columns,
+    "output_tokens": columns, "executions": columns, "sequence": columns,
+    "metadata": st.just({0: msgspec.Raw(b"{}")}),
+})  # fmt: skip
+
+
+def changed(frame: bytes, fields: dict[str, Any], filler: bytes) -> bytes:
+    """The frame with another header, and as many bytes after it as this asks for."""
+    opened = open_frame(frame)
+    header = msgspec.structs.replace(opened.header, **fields)
+    body = bytearray(frame[opened.ids_at :])
+    need = 16 * header.count + sum(
+        column.width * header.count
+        for name in header.__struct_fields__
+        if isinstance(column := getattr(header, name), Column)
+    )
+    body = (body + filler * need)[:need]
+    encoded = msgspec.json.encode(header)
+    return frame[:4] + len(encoded).to_bytes(4, "little") + encoded + bytes(body)
+
+
+def one_by_one(usages: list[Usage]) -> dict[Spender, list[int]]:
+    sums: dict[Spender, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for usage, cost_nano in usages:
+        held = sums[usage.organization_id, usage.team_id, usage.user_id, usage.agent_id]
+        for i, amount in enumerate(
+            (cost_nano, usage.executions, usage.input_tokens, usage.output_tokens)
+        ):
+            held[i] += amount
+    return dict(sums)
+
+
+def check(frame: bytes) -> bool:
+    """Whether the frame was plain; if so, it has added what its records do."""
+    plain = plain_frame(frame, latest_us(NOW_MS))
+    sums = FrameSums()
+    if plain is None or not sums.add(plain):
+        assert len(sums) == 0
+        return False
+    usages, rejections = decode_usage(frame, NOW_MS)
+    assert not rejections
+    assert dict(sums) == one_by_one(usages)
+    assert {usage.record.occurred_at.toordinal() for usage in usages} == {plain.day}
+    assert len(usages) == plain.size
+    return True
+
+
+@given(st.lists(usual, min_size=1, max_size=9))
+def test_usual_records_are_plain(made: list[UsageRecord]) -> None:
+    """They are what the way past each record is for."""
+    frame = encode_frame(made)
+    assert frame is not None
+    assert check(frame)
+
+
+@given(st.lists(usual | unusual, min_size=1, max_size=5))
+def test_what_is_not_plain_is_left(made: list[UsageRecord]) -> None:
+    """Corrections, metadata, other days, and dates that are too far ahead."""
+    frame = encode_frame(made)
+    assert frame is not None
+    is_plain = check(frame)
+    days = {each.occurred_at.date() for each in made}
+    expected = (
+        all(each.kind == "usage" and bytes(each.metadata) == b"{}" for each in made)
+        and len(days) == 1
+        and max(each.occurred_at for each in made) <= NOW + timedelta(days=1)
+    )
+    assert is_plain == expected
+
+
+@given(st.lists(usual, min_size=1, max_size=4), changes, st.sampled_from([b"\0", b"\1", b"\xff"]))
+def test_what_is_plain_counts_as_it_does_one_by_one(
+    made: list[UsageRecord], fields: dict[str, Any], filler: bytes
+) -> None:
+    """Also of frames that no encoder of ours has made."""
+    frame = encode_frame(made)
+    assert frame is not None
+    event("plain" if check(changed(frame, fields, filler)) else "left")
+
+
+@given(st.lists(st.lists(usual, min_size=1, max_size=5), max_size=5))
+def test_frames_come_to_what_their_records_do(messages: list[list[UsageRecord]]) -> None:
+    """Scopes and windows have the same sums, whichever way the records came."""
+    framed, plain = Sums(), Sums()
+    for made in messages:
+        frame = encode_frame(made)
+        assert frame is not None
+        found = plain_frame(frame, latest_us(NOW_MS))
+        assert found is not None
+        assert framed.add_frame(found)
+        usages, _ = decode_usage(frame, NOW_MS)
+        plain.add_apart([u.record for u in usages], [u.cost_nano for u in usages])
+    assert framed.by_window() == plain.by_window()
+    assert framed.by_window() == plain.by_window()  # asking changes nothing
+
+
+def test_sums_that_near_the_end_of_an_integer_are_left() -> None:
+    """What they hold stays right, and the next flush takes it."""
+    most = encode_frame([record(cost_usd="999999999.999999999")])
+    assert most is not None
+    plain = plain_frame(most, latest_us(NOW_MS))
+    assert plain is not None
+    sums = FrameSums()
+    added = 0
+    while sums.add(plain):
+        added += 1
+    assert added == SUM_MAX // (10**18 - 1)
+    ((_, amounts),) = sums
+    assert amounts[0] == added * (10**18 - 1)
+
+
+def test_many_spenders_find_room() -> None:
+    """More than there is room for at first."""
+    sums = FrameSums()
+    for start in range(0, 5_000, 1_000):
+        frame = encode_frame(
+            [record(agent_id=f"a{n}", input_tokens=n) for n in range(start, start + 1_000)]
+        )
+        assert frame is not None
+        plain = plain_frame(frame, latest_us(NOW_MS))
+        assert plain is not None
+        assert sums.add(plain)
+    assert {spender[3]: amounts[2] for spender, amounts in sums} == {
+        f"a{n}": n for n in range(5_000)
+    }
