@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from outlay.frame import (
     open_frame,
     pack_column,
 )
-from outlay.money import to_nano, to_usd
+from outlay.money import to_nanos, to_usd
 from outlay.spender import Spender, parse_spender, spender_key
 from outlay.usage import NO_METADATA, UsageRecord, decode_records, encode_usage
 
@@ -52,23 +52,23 @@ def encode_frame(records: Sequence[UsageRecord]) -> bytes | None:
     times = list(map(datetime.timestamp, fields["occurred_at"]))
     if ids is None or min(times) < 0 or max(times) * _US_PER_S > OCCURRED_US_MAX:
         return None
-    spenders = list(zip(*(fields[name] for name in _SPENDER), strict=True))
-    calls = list(zip(*(fields[name] for name in _CALL), strict=True))
-    spender_numbers, call_numbers = _numbered(spenders), _numbered(calls)
+    spenders, spender_numbers = _number(fields, _SPENDER)
+    calls, call_numbers = _number(fields, _CALL)
+    if len(spenders) == len(records):
+        spender_numbers = (0,)  # they stand in the order of the records
     values: dict[str, Sequence[int]] = fields | {
-        "spender": [spender_numbers[spender] for spender in spenders],
-        "call": [call_numbers[call] for call in calls],
+        "spender": spender_numbers,
+        "call": call_numbers,
         "occurred_us": [round(at_s * _US_PER_S) for at_s in times],
-        "cost_nano": list(map(to_nano, fields["cost_usd"])),
+        "cost_nano": to_nanos(fields["cost_usd"]),
     }
-    if len(spender_numbers) == len(records):
-        values["spender"] = (0,)
     packed = {name: pack_column(values[name]) for name in COLUMNS}
+    metadata = fields["metadata"]
     header = Header(
         count=len(records),
-        spenders=" ".join([spender_key(*spender) for spender in spender_numbers]),
-        calls=[Call(*call) for call in call_numbers],
-        metadata={i: raw for i, raw in enumerate(fields["metadata"]) if raw is not NO_METADATA},
+        spenders=" ".join([spender_key(*spender) for spender in spenders]),
+        calls=[Call(*call) for call in calls],
+        metadata={i: raw for i, raw in enumerate(metadata) if raw is not NO_METADATA},
         **{name: column for name, (column, _) in packed.items()},
     )
     return join_frame(encode_header(header), ids, [packed[name][1] for name in COLUMNS])
@@ -86,9 +86,16 @@ def _pack_ids(ids: Sequence[str]) -> bytes | None:
     return bytes.fromhex(digits)
 
 
-def _numbered(values: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
-    """The different ones, numbered in the order in which they come."""
-    return {value: number for number, value in enumerate(dict.fromkeys(values))}
+def _number(
+    fields: Mapping[str, Sequence[Any]], names: Sequence[str]
+) -> tuple[list[tuple[Any, ...]], Sequence[int]]:
+    """The different values of some fields together, and which of them each record has."""
+    columns = [fields[name] for name in names]
+    if all(len(set(column)) == 1 for column in columns):  # of a frame's calls it is nearly always
+        return [tuple(column[0] for column in columns)], (0,)
+    values = list(zip(*columns, strict=True))
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return list(numbers), list(map(numbers.__getitem__, values))
 
 
 class FrameColumns(NamedTuple):

@@ -22,7 +22,7 @@ from outlay.judging import (
     latest_time,
     latest_us,
 )
-from outlay.money import NANO_PER_USD
+from outlay.money import PLAIN_LENGTH_MAX, plain_nanos
 from outlay.usage import EXECUTIONS_MAX, NO_METADATA, TOKENS_MAX, UsageRecord
 
 RUN_MAX = 100
@@ -31,13 +31,7 @@ RUN_MAX = 100
 ARRAY_BYTE = ord("[")
 """What a message with many records begins with."""
 
-COST_LENGTH_MAX = 11
-"""The longest plain cost, in characters: `0.123456789`. So it has no tenth decimal."""
-
-PLAIN_NANO_MAX = 10**15
-"""Up to here, in nano-dollars, a binary double times 10**9 rounds to the exact amount."""
-
-_Cost = Annotated[str, msgspec.Meta(max_length=COST_LENGTH_MAX)]
+_Cost = Annotated[str, msgspec.Meta(max_length=PLAIN_LENGTH_MAX)]
 _Uuid = Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
 _Executions = Annotated[int, msgspec.Meta(ge=0, le=EXECUTIONS_MAX)]
@@ -68,9 +62,7 @@ class PlainUsage(NamedTuple):
 
 _decode_one = msgspec.json.Decoder(_PlainRecord).decode
 _decode_many = msgspec.json.Decoder(list[_PlainRecord]).decode
-_decode_floats = msgspec.json.Decoder(list[float]).decode
 _HEX = b"0123456789abcdefABCDEF"
-_DECIMAL = b"0123456789.,"
 
 
 def decode_plain(values: Sequence[bytes | None], timestamp_ms: int) -> PlainUsage | None:
@@ -99,7 +91,7 @@ def decode_plain(values: Sequence[bytes | None], timestamp_ms: int) -> PlainUsag
         or joined.count(b"{") != count
         or joined.count(b"[") != brackets
         or not _are_uuids([record.id for record in records])
-        or (costs_nano := _costs_nano([record.cost_usd for record in records])) is None  # type: ignore[misc]
+        or (costs_nano := plain_nanos([record.cost_usd for record in records])) is None  # type: ignore[misc]
     ):
         return None
     times = [record.occurred_at for record in records]
@@ -147,18 +139,3 @@ def _are_uuids(ids: list[str]) -> bool:
         and joined[23::36] == dashes
         and joined.encode("ascii", "replace").translate(None, _HEX) == b"-" * (4 * len(ids))
     )
-
-
-def _costs_nano(costs: list[str]) -> list[int] | None:
-    """The costs in nano-dollars; None when one is not a short decimal number as JSON has them."""
-    joined = ",".join(costs).encode()
-    if joined.translate(None, _DECIMAL):
-        return None  # a sign, an exponent, a space: not for here
-    try:
-        amounts = _decode_floats(b"[%b]" % joined)
-    except (msgspec.DecodeError, ValueError):
-        return None
-    nanos = [round(amount * NANO_PER_USD) for amount in amounts]
-    if len(nanos) != len(costs) or max(nanos) > PLAIN_NANO_MAX:
-        return None  # a comma inside one of them, or too much to be exact
-    return nanos

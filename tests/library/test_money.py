@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay.money import COST_NANO_MAX, to_cents, to_decimal, to_nano, to_usd
+from outlay.money import COST_NANO_MAX, to_cents, to_decimal, to_nano, to_nanos, to_usd
 
 nanos = st.integers(-COST_NANO_MAX, COST_NANO_MAX)
 exact = Context(prec=60)
@@ -80,3 +80,27 @@ def test_what_is_no_number_is_a_type_error(amount):
     """A bool is not a number here."""
     with pytest.raises(TypeError):
         to_nano(amount)
+
+
+many = st.lists(
+    st.one_of(
+        st.integers(0, 10**11).map(to_usd),
+        st.integers(-COST_NANO_MAX, COST_NANO_MAX).map(to_usd),
+        st.sampled_from(
+            ["1e-9", "1,2", "", "01.5", ".5", "1.", " 1", "0.0000000005", "nan", 3, 0.1]
+        ),
+    ),
+    max_size=6,
+)
+
+
+@given(many)
+def test_many_together_are_what_each_is(amounts):
+    """With the same error where one is none."""
+    try:
+        each = [to_nano(amount) for amount in amounts]
+    except ValueError:
+        with pytest.raises(ValueError, match="USD"):
+            to_nanos(amounts)
+    else:
+        assert to_nanos(amounts) == each
