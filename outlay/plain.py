@@ -121,7 +121,6 @@ def plain_columns(value: bytes, timestamp_ms: int) -> FrameColumns | None:
     )  # fmt: skip
     if (
         columns.metadata
-        or any(call.kind != "usage" for call in columns.calls)
         or min(map(min, amounts)) < 0
         or max(columns.occurred_us) > latest_us(timestamp_ms)
     ):

@@ -56,7 +56,7 @@ def plain_frame(value: bytes, latest_us: int) -> PlainFrame | None:
     header = frame.header
     spenders = header.spenders.split(" ")
     try:
-        if header.metadata or not all(call.kind == "usage" for call in header.calls):
+        if header.metadata:
             raise _NotPlain
         _check_numbers(frame, "call", len(header.calls))
         day = _day(frame, latest_us)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from outlay.framing import encode_frame
@@ -116,15 +117,18 @@ def test_a_batch_stops_at_its_bound():
 
 
 @pytest.mark.parametrize(
-    "odd",
-    [{}, {"kind": "correction", "cost_usd": "-1"}, {"metadata": {"a": 1}},
-     {"occurred_at": NOW + timedelta(days=3)}, {"occurred_at": NOW - timedelta(days=50)}],
-    ids=["all usual", "a correction", "metadata", "dated ahead", "late"],
+    ("odd", "wrong"),
+    [({}, {}), ({"kind": "correction", "cost_usd": "-1"}, {}), ({"metadata": {"a": 1}}, {}),
+     ({"occurred_at": NOW + timedelta(days=3)}, {}),
+     ({"occurred_at": NOW - timedelta(days=50)}, {}),
+     ({}, {"cost_usd": "-1.00"}), ({}, {"input_tokens": -1}), ({}, {"executions": -1})],
+    ids=["usual", "correction", "metadata", "ahead", "late", "negative", "tokens", "executions"],
 )  # fmt: skip
-def test_a_frame_makes_the_rows_that_json_makes(odd):
+def test_a_frame_makes_the_rows_that_json_makes(odd, wrong):
     """However many records travel in one message."""
     made = [usage(agent_id=f"a{n % 3}", user_id="u" if n % 2 else None) for n in range(5)]
-    made.append(usage(model="m", success=False, source="s", sequence=3, **odd))
+    last = usage(model="m", success=False, source="s", sequence=3, **odd)
+    made.append(msgspec.structs.replace(last, **wrong))
     timestamp_ms = int(NOW.timestamp() * 1000)
     framed = batch_of(Message(1, 7, timestamp_ms, encode_frame(made)))
     plain = batch_of(Message(1, 7, timestamp_ms, encode_usage(made)))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
@@ -128,13 +129,13 @@ def test_usual_records_are_plain(made: list[UsageRecord]) -> None:
 
 @given(st.lists(usual | unusual, min_size=1, max_size=5))
 def test_what_is_not_plain_is_left(made: list[UsageRecord]) -> None:
-    """Corrections, metadata, other days, and dates that are too far ahead."""
+    """What is negative, metadata, other days, and dates that are too far ahead."""
     frame = encode_frame(made)
     assert frame is not None
     is_plain = check(frame)
     days = {each.occurred_at.date() for each in made}
     expected = (
-        all(each.kind == "usage" and bytes(each.metadata) == b"{}" for each in made)
+        all(each.cost_usd[:1] != "-" and bytes(each.metadata) == b"{}" for each in made)
         and len(days) == 1
         and max(each.occurred_at for each in made) <= NOW + timedelta(days=1)
     )
@@ -149,6 +150,42 @@ def test_what_is_plain_counts_as_it_does_one_by_one(
     frame = encode_frame(made)
     assert frame is not None
     event("plain" if check(changed(frame, fields, filler)) else "left")
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "is_plain"),
+    [
+        ("input_tokens", Column("", -1), False),
+        ("input_tokens", Column("", TOKENS_MAX), True),
+        ("input_tokens", Column("", TOKENS_MAX + 1), False),
+        ("input_tokens", Column("B", TOKENS_MAX - 9), True),
+        ("input_tokens", Column("B", TOKENS_MAX - 8), False),
+        ("cost_nano", Column("Q", -4), False),
+        ("executions", Column("H", EXECUTIONS_MAX), False),
+        ("sequence", Column("", 2**63 - 1), True),
+        ("sequence", Column("", 2**63), False),
+        ("sequence", Column("", -1), False),
+        ("occurred_us", Column("", NOW_MS * 1_000 + 86_400 * 10**6), True),
+        ("occurred_us", Column("", NOW_MS * 1_000 + 86_400 * 10**6 + 1), False),
+        ("occurred_us", Column("", -1), False),
+    ],
+)
+def test_the_bounds_of_a_column(name: str, column: Column, is_plain: bool) -> None:
+    """Up to them, and not beyond, whatever its width is; the highest number of it is 9."""
+    frame = encode_frame([record(), record()])
+    assert frame is not None
+    opened = open_frame(frame)
+    assert all(getattr(opened.header, each) == Column("", getattr(opened.header, each).base)
+               for each in ("input_tokens", "cost_nano", "executions", "sequence"))  # fmt: skip
+    numbers = [
+        number.to_bytes(column.width, "little") if column.width else b"" for number in (3, 9)
+    ]
+    header = msgspec.json.encode(msgspec.structs.replace(opened.header, **{name: column}))
+    value = frame[:4] + len(header).to_bytes(4, "little") + header
+    value += frame[opened.ids_at : opened.ids_at + 32] + b"".join(numbers)
+    assert check(value) == is_plain
+    if not is_plain:
+        assert decode_usage(value, NOW_MS)[1]
 
 
 def test_a_spender_that_stands_twice_has_both() -> None:
