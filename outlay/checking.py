@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from outlay.budget import NOTHING, Amounts
+from outlay.caller import Asked, Caller, Today
 from outlay.explaining import Explanation, ScopeView, explain_scope
 from outlay.feed import DecisionFeed
+from outlay.feed_state import FeedState
+from outlay.held import Held
 from outlay.holds import Holds
 from outlay.money import to_usd
 from outlay.standing import ALLOWED, UNLIMITED, CheckResult, KnownBudget, Standing, cost_room
 from outlay.verdict import BLOCKED, SILENT, judge, judge_stale
 
+_NOTHING_HELD: Mapping[str, Held] = {}
 _NOTHING = (NOTHING, NOTHING)  # of the day and of the month
 _NOT_READY = "the decisions feed is not ready, no budget is known"
 
@@ -24,7 +29,7 @@ class Checker:
     """Answers by the decisions of a feed and what is held; safe in any thread.
 
     `plain` and `holding` give the usual answer, where all is fresh and no budget has anything to
-    say; they answer None where one may have, and then `weigh` answers in full.
+    say; they answer None where one may have, and then `in_full` answers.
     """
 
     def __init__(self, feed: DecisionFeed, holds: Holds, *, blocks_not_ready: bool) -> None:
@@ -36,23 +41,25 @@ class Checker:
 
     def plain(
         self,
-        keys: tuple[str, ...],
-        day: int,
+        caller: Caller,
+        today: Today,
         cost_nano: int,
         executions: int,
         input_tokens: int,
         output_tokens: int,
     ) -> CheckResult | None:
-        """The usual answer while nothing is held."""
+        """The usual answer while nothing is held, kept for a caller that asks again."""
         feed = self._feed
         state = feed.state
+        generation = state.generation  # first: what comes in from now on ends what is kept
         if not (state.ready and self._monotonic() - state.oldest_seen_s <= feed.stale_after_s):
             return None
+        day = today[2]
         get = state.decisions.get
         tokens = input_tokens + output_tokens
         least: Standing | None = None
         least_room = UNLIMITED
-        for key in keys:
+        for key in caller.keys:
             known = get(key)
             if known is None:
                 continue
@@ -70,12 +77,18 @@ class Checker:
                 return None
             if room < least_room:
                 least, least_room = standing, room
-        return ALLOWED if least is None else least.allowed
+        usual = ALLOWED if least is None else least.allowed
+        if caller.asked_in is not generation:
+            caller.asked_in = generation
+        elif generation is not None:
+            asked = cost_nano, executions, input_tokens, output_tokens
+            caller.keep(generation, today, _standings(state, caller.keys, day), asked, usual)
+        return usual
 
     def holding(
         self,
-        keys: tuple[str, ...],
-        day: int,
+        caller: Caller,
+        today: Today,
         cost_nano: int,
         executions: int,
         input_tokens: int,
@@ -84,7 +97,7 @@ class Checker:
         """The usual answer while something is held: no budget warns, even after the call.
 
         What is held for a scope has nearly always been spent today, and then all of it counts for
-        the day and for the month. Otherwise `weigh` has the word.
+        the day and for the month. Otherwise `in_full` has the word.
         """
         feed, holds, scopes = self._feed, self._holds, self._scopes
         state, now_s = feed.state, self._monotonic()
@@ -92,10 +105,10 @@ class Checker:
             holds.expire()
         if not (state.ready and now_s - state.oldest_seen_s <= feed.stale_after_s):
             return None
-        get, get_watermark = state.decisions.get, state.watermarks.get
+        get, get_watermark, day = state.decisions.get, state.watermarks.get, today[2]
         least: Standing | None = None
         least_room = UNLIMITED
-        for key in keys:
+        for key in caller.keys:
             held = scopes.get(key)  # before the decision: what is held no more is in that
             known = get(key)
             if known is None:
@@ -146,7 +159,36 @@ class Checker:
             return least.allowed
         return CheckResult(remaining_usd=Decimal(to_usd(least_room)))
 
-    def weigh(self, keys: tuple[str, ...], day: int, asked: Amounts) -> CheckResult:
+    def in_full(
+        self, caller: Caller, today: Today, asked: Asked, *, is_holding: bool
+    ) -> CheckResult:
+        """The answer by the one rule; where nothing is held it is kept for the caller.
+
+        What another thread begins to hold in the meantime does not count then, as it could not be
+        in what is kept.
+        """
+        if is_holding:
+            return self._weigh(caller.keys, today[2], Amounts(*asked), self._scopes)
+        feed = self._feed
+        state = feed.state
+        generation = state.generation  # first, as in `plain`
+        made_in, made_for, same, result = caller.exactly
+        if (
+            made_in is generation
+            and made_for == today[2]
+            and same == asked
+            and self._monotonic() - state.oldest_seen_s <= feed.stale_after_s
+        ):
+            return result
+        result = self._weigh(caller.keys, today[2], Amounts(*asked), _NOTHING_HELD)
+        if generation is not None and not result.stale:
+            standings = _standings(state, caller.keys, today[2])
+            caller.keep(generation, today, standings, asked, result)
+        return result
+
+    def _weigh(
+        self, keys: tuple[str, ...], day: int, asked: Amounts, scopes: Mapping[str, Held]
+    ) -> CheckResult:
         """The answer in full, by the one rule."""
         feed, holds = self._feed, self._holds
         if not feed.state.ready:
@@ -157,7 +199,7 @@ class Checker:
             is_stale = not all_fresh and feed.is_stale(key)
             known: KnownBudget | None
             used = _NOTHING
-            held = self._scopes.get(key)  # before the decision: what is held no more is in that
+            held = scopes.get(key)  # before the decision: what is held no more is in that
             if held is None:
                 known = feed.state.decisions.get(key)
                 if known is not None:
@@ -233,3 +275,8 @@ class Checker:
                 return None
             reserved = held.reserved.amounts
             return ScopeView(known, known.stand(day).used, held.emitted(day), reserved)
+
+
+def _standings(state: FeedState, keys: tuple[str, ...], day: int) -> list[Standing]:
+    """How the budgets of some scopes stand on a day, of those that have one."""
+    return [known.stand(day) for known in map(state.decisions.get, keys) if known is not None]

@@ -33,12 +33,17 @@ class FeedState:
 
     `seen_s` says when each partition's last watermark was seen, `oldest_seen_s` when the one that
     is seen longest ago was: minus infinity while a partition has none.
+
+    `generation` is another object after each change of `decisions`, and None in the midst of one:
+    what was made of them in one generation holds while it is that one. It is to be read first.
+    Once ready it stays so.
     """
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
         self.ready = False
         self.decisions: dict[str, KnownBudget] = {}
+        self.generation: object | None = object()
         self.outcomes: dict[str, Outcome] = {}
         self.watermarks: dict[int, Watermark] = {}
         self.seen_s: dict[int, float] = {}
@@ -70,12 +75,17 @@ class FeedState:
         if message.value is None:
             if previous is None:
                 return None
+            self.generation = None
             del self.decisions[scope_key]
+            self.generation = object()
             return Change(scope_key, None)
         decision = decode_decision(message.value)
         if decision.scope != scope_key:
             raise ValueError(f"the decision of {decision.scope!r} under the key {scope_key!r}")
-        self.decisions[scope_key] = KnownBudget(decision, message.partition, previous)
+        known = KnownBudget(decision, message.partition, previous)
+        self.generation = None
+        self.decisions[scope_key] = known
+        self.generation = object()
         return Change(scope_key, decision)
 
     def _see(self, partition: int, watermark: Watermark, now_s: float, wall_s: float) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
-from outlay.asking import UNKNOWN_COST_NANO, checked_keys, nano_of, refuse, understand
-from outlay.budget import Amounts
+from outlay.asking import UNKNOWN_COST_NANO, nano_of, refuse, understand
+from outlay.caller import Callers, Today
 from outlay.checking import Checker
 from outlay.closing import Closing
 from outlay.counting import Counter
@@ -93,13 +93,15 @@ class BudgetGateway(Closing):
             raise TypeError(f"only for a feed of the gateway's own: {given}")
         self._owns_feed = feed is None
         self.feed = feed or DecisionFeed(bootstrap_servers, topics=topics, **feed_options)
-        self._clock = clock
+        self._clock, self._monotonic = clock, self.feed.monotonic
         self._emitter = emitter
         self._holds = Holds(self.feed)
         self._held_scopes = self._holds.scopes
         self._checker = Checker(self.feed, self._holds, blocks_not_ready=on_not_ready == "block")
         self._plain, self._holding = self._checker.plain, self._checker.holding
-        self._today = (0.0, 0.0, 0)  # from when, until when, and the day's ordinal
+        self._callers = Callers()
+        self._find_caller = self._callers.get
+        self._today: Today = (0.0, 0.0, 0)
         self._checks = Counter()
         self._count_check = self._checks.up.__next__
         self._blocked = Counter()
@@ -126,8 +128,9 @@ class BudgetGateway(Closing):
         Raises:
             ValueError: an id or an estimate that cannot be.
         """
+        ids = organization_id, team_id, user_id, agent_id
         try:
-            keys = checked_keys(organization_id, team_id, user_id, agent_id)
+            caller = self._find_caller(ids) or self._callers.add(ids)
             cost_nano = (
                 UNKNOWN_COST_NANO if estimated_cost_usd is None else nano_of(estimated_cost_usd)
             )
@@ -146,16 +149,34 @@ class BudgetGateway(Closing):
             refuse(cost_nano, executions, estimated_input_tokens, estimated_output_tokens)
         self._count_check()
         now_s = self._clock()
-        begins_s, ends_s, day = self._today
-        if not begins_s <= now_s < ends_s:
-            day = self._turn_to(now_s)
-        answer = self._holding if self._held_scopes else self._plain
+        if self._held_scopes:  # before the state: what is held no more is in that
+            answer = self._holding
+        else:
+            answer = self._plain
+            made_in, begins_s, ends_s, cost, count, tokens, inputs, outputs, known = caller.within
+            feed = self.feed
+            state = feed.state
+            if (
+                made_in is state.generation
+                and begins_s <= now_s < ends_s
+                and cost_nano <= cost
+                and executions <= count
+                and estimated_input_tokens + estimated_output_tokens <= tokens
+                and estimated_input_tokens <= inputs
+                and estimated_output_tokens <= outputs
+                and self._monotonic() - state.oldest_seen_s <= feed.stale_after_s
+            ):
+                return known
+        today = self._today
+        if not today[0] <= now_s < today[1]:
+            today = self._turn_to(now_s)
         result = answer(
-            keys, day, cost_nano, executions, estimated_input_tokens, estimated_output_tokens
+            caller, today, cost_nano, executions, estimated_input_tokens, estimated_output_tokens
         )
         if result is None:
-            asked = Amounts(cost_nano, executions, estimated_input_tokens, estimated_output_tokens)
-            result = self._checker.weigh(keys, day, asked)
+            asked = cost_nano, executions, estimated_input_tokens, estimated_output_tokens
+            is_holding = answer is self._holding
+            result = self._checker.in_full(caller, today, asked, is_holding=is_holding)
             if not result.allowed:
                 next(self._blocked.up)
         return result
@@ -267,13 +288,14 @@ class BudgetGateway(Closing):
 
     def _day(self, now_s: float) -> int:
         begins_s, ends_s, day = self._today
-        return day if begins_s <= now_s < ends_s else self._turn_to(now_s)
+        return day if begins_s <= now_s < ends_s else self._turn_to(now_s)[2]
 
-    def _turn_to(self, now_s: float) -> int:
-        """The ordinal of the day that a time falls in, kept for the checks that follow."""
+    def _turn_to(self, now_s: float) -> Today:
+        """The day that a time falls in, kept for the checks that follow."""
         days = int(now_s // _DAY_S)
-        self._today = (days * _DAY_S, (days + 1) * _DAY_S, days + _EPOCH_DAY)
-        return days + _EPOCH_DAY
+        today = float(days * _DAY_S), float((days + 1) * _DAY_S), days + _EPOCH_DAY
+        self._today = today
+        return today
 
     @property
     def emitter(self) -> Emits | None:
