@@ -6,7 +6,6 @@ Everything here runs on the background loop, except where a method says otherwis
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable
@@ -188,16 +187,12 @@ class Delivery:
         return taken > 0 or packed
 
     def _pop_chunk(self) -> list[Item]:
-        items: list[Item] = []
-        with contextlib.suppress(IndexError):
-            while len(items) < CHUNK_RECORDS_MAX:
-                items.append(self.queue.popleft())
-        return items
+        take = self.queue.popleft  # nobody else takes from it
+        return [take() for _ in range(min(len(self.queue), CHUNK_RECORDS_MAX))]
 
     def _refuse(self, item: Item, error: Exception) -> None:
         self._count(invalid=1)
-        record, _, fields, _ = item
-        record_id = getattr(record, "id", None) or fields.get("id")
+        record_id = getattr(item.record, "id", None) or item.fields.get("id")
         self.watchers.tell(lambda watcher: watcher.invalid(record_id))
         self._log_invalid.warning("a usage record is invalid and is not sent: %s", error)
 

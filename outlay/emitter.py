@@ -24,6 +24,7 @@ from outlay.delivery import Delivered, Delivery, OnDelivered, logger
 from outlay.judging import MESSAGE_BYTES_MAX, RECORDS_PER_MESSAGE_MAX
 from outlay.money import Money
 from outlay.sending import Compression, KafkaSender, SenderFactory
+from outlay.stamping import Item
 from outlay.topics import TopicNames
 from outlay.usage import UsageRecord
 from outlay.watching import SpendWatcher
@@ -32,7 +33,7 @@ __all__ = ["Delivered", "EmitterStats", "OnDelivered", "UsageEmitter", "UsageFie
 
 BUFFER_RECORDS_MAX = 100_000
 LINGER_S = 0.02
-PACK_RECORDS_MAX = 500
+PACK_RECORDS_MAX = 1_000
 PACK_BYTES_MAX = 900_000  # with room below Kafka's 1 MiB for the message around it
 IN_FLIGHT_PACKS_MAX = 16
 FLUSH_TIMEOUT_S = 30.0
@@ -44,6 +45,7 @@ EXIT_TIMEOUT_S = 5.0
 """How long the interpreter's exit waits for all open emitters together."""
 
 _encode = msgspec.json.Encoder().encode
+_now_s = time.time
 
 
 class UsageFields(TypedDict, total=False):
@@ -184,16 +186,16 @@ class UsageEmitter(Closing):
             delivery = self._delivery
             if self._closing or len(self._queue) >= delivery.room:
                 return self._drop()
-            if fields.get("metadata"):
+            if "metadata" in fields:
                 self._freeze(fields)
-            at_s = time.time()
+            at_s = _now_s()
             for watcher in delivery.watchers.all:
                 try:
                     watcher.emitted(record, fields, at_s)  # type: ignore[arg-type]
                 except Exception:  # a mistake of the watcher's must not lose the record
                     self._background.call(_log_watcher)
             next(self._accepted.up)
-            self._queue.append((record, extra, fields, at_s))
+            self._queue.append(Item(record, extra, fields, at_s))
             if delivery.asleep:
                 delivery.asleep = False
                 self._background.call(delivery.wake)
@@ -205,7 +207,8 @@ class UsageEmitter(Closing):
     def _freeze(fields: UsageFields) -> None:
         """Take the metadata as it is now: the caller may change it after the call."""
         with contextlib.suppress(Exception):  # what cannot be encoded is found invalid later
-            fields["metadata"] = msgspec.Raw(_encode(fields["metadata"]))  # type: ignore[typeddict-item]
+            given = fields["metadata"]
+            fields["metadata"] = msgspec.Raw(_encode(given)) if given else None  # type: ignore[typeddict-item]
 
     def _drop(self) -> bool:
         next(self._dropped.up)

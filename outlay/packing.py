@@ -29,7 +29,7 @@ class Bundle:
     def __init__(self, partition: int, records: list[UsageRecord], message: bytes) -> None:
         self.partition = partition
         self.records = records
-        self.json = message if len(records) == 1 else message[1:-1]
+        self.json = message if len(records) == 1 else memoryview(message)[1:-1]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -51,7 +51,7 @@ class Pack:
         self.partition = first.partition
         self.born_s = born_s
         self.size_bytes = _BRACKETS_BYTES
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._count = 0
         self._first = first.records[0]
 
@@ -73,7 +73,8 @@ class Pack:
 
     def value(self) -> bytes:
         """The message: an object for one record, an array for several."""
-        return self._parts[0] if self._count == 1 else b"[%b]" % b",".join(self._parts)
+        joined = b",".join(self._parts)
+        return joined if self._count == 1 else b"[%b]" % joined
 
 
 class Lane:

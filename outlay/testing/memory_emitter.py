@@ -78,11 +78,11 @@ class InMemoryEmitter(UsageEmitter):
         try:
             if self._is_closed or len(self._waiting) >= self._buffer_records_max:
                 return self._drop_it()
-            if fields.get("metadata"):
+            if "metadata" in fields:
                 self._freeze(fields)
             at_s = self._broker.clock.time()
             self._watchers.tell(lambda watcher: watcher.emitted(record, fields, at_s))  # type: ignore[arg-type]
-            taken = self._queue_up((record, extra, fields, at_s))
+            taken = self._queue_up(Item(record, extra, fields, at_s))
             self._broker.work_unless_busy()
             return taken
         except Exception:
@@ -190,7 +190,7 @@ class InMemoryEmitter(UsageEmitter):
             self._send(pack)
 
     def _refuse(self, item: Item, error: Exception) -> None:
-        record, extra, fields, _ = item
+        record, extra, fields = item.record, item.extra, item.fields
         given = (record, *extra) if extra else fields if record is None else record
         self._count(invalid=1)
         with self._broker.lock:

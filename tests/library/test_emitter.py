@@ -21,6 +21,7 @@ from outlay.embedded import TansuBroker
 from outlay.embedded.ports import free_port
 from outlay.judging import MESSAGE_BYTES_MAX, decode_usage
 from outlay.packing import Bundle, Packer
+from outlay.stamping import Item
 from outlay.topics import usage_key, usage_partition
 from outlay.usage import decode_records, encode_usage
 
@@ -145,14 +146,15 @@ def test_a_ready_made_record_keeps_its_own_source():
 
 
 def test_metadata_is_taken_as_it_is_at_the_call():
-    """The caller may go on using its dictionary."""
+    """The caller may go on using its dictionary, also one that was empty."""
     topic = FakeTopic()
-    metadata = {"step": 1}
+    metadata, empty = {"step": 1}, {}
     with over(topic) as emitter:
         emitter.emit(**USAGE, metadata=metadata)
-        metadata["step"] = 2
-    (record,) = agents_of(topic)["a1"]
-    assert json.loads(bytes(record.metadata)) == {"step": 1}
+        emitter.emit(**USAGE, metadata=empty)
+        metadata["step"] = empty["step"] = 2
+    taken = [json.loads(bytes(record.metadata)) for record in agents_of(topic)["a1"]]
+    assert taken == [{"step": 1}, {}]
 
 
 WRONG_CALLS = [
@@ -369,7 +371,7 @@ def test_a_record_that_comes_just_before_the_background_sleeps_is_seen():
 
         async def race():
             rest = asyncio.create_task(emitter._delivery._rest())
-            emitter._queue.append((None, (), dict(USAGE), 0.0))
+            emitter._queue.append(Item(None, (), dict(USAGE), 0.0))
             await rest
             emitter._queue.clear()
             return emitter._delivery.asleep

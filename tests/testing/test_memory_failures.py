@@ -51,15 +51,15 @@ def test_while_the_broker_is_away_usage_is_buffered(stream):
     told = []
     emitter = stream.new_emitter(on_delivered=told.append)
     stream.broker_away = True
-    for number in range(600):
+    for number in range(1_100):
         assert emitter.emit(organization_id="acme", agent_id="a", cost_usd=0, input_tokens=number)
-    assert (emitter.stats.buffered, emitter.stats.sent) == (600, 0)
+    assert (emitter.stats.buffered, emitter.stats.sent) == (1_100, 0)
     assert not emitter.flush()
     assert not asyncio.run(emitter.aflush())
     assert stream.records == ()
     stream.broker_away = False
-    assert [details.offset for details in told] == [0, 1]  # a message holds 500 at most
-    assert [record.input_tokens for record in stream.records] == list(range(600))
+    assert [details.offset for details in told] == [0, 1]  # a message holds 1,000 at most
+    assert [record.input_tokens for record in stream.records] == list(range(1_100))
     assert emitter.flush()
     assert emitter.stats.buffered == 0
 
