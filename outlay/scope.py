@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -136,3 +137,8 @@ def _agent_prefix(organization_id: str) -> str:
 def quote_id(value: str) -> str:
     """An id as it stands in a key: percent-encoded, as text of ASCII without space or slash."""
     return value if _is_plain(value) else quote(value, safe="")
+
+
+def quote_ids(values: Collection[str]) -> Iterable[str]:
+    """Many ids as they stand in keys, in their order: that all are plain is seen at once."""
+    return values if _is_plain("".join(values)) else map(quote_id, values)

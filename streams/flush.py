@@ -7,9 +7,9 @@ each transaction, and the transactions in theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 TRANSACTION_MESSAGES_MAX = 50_000
 """How many messages one transaction may hold: a few seconds' writing, far from its timeout."""
@@ -24,12 +24,20 @@ Message = tuple[bytes | None, bytes | None]
 """A key and a value; a value of None is a tombstone."""
 
 
+class Messages(Protocol):
+    """Messages in their order: a sequence of them, or `streams.messages.Rows`."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Message]: ...
+    def __getitem__(self, part: slice, /) -> Messages: ...
+
+
 class Outgoing(NamedTuple):
     """Messages to write to one partition, in their order."""
 
     topic: str
     partition: int
-    messages: Sequence[Message]
+    messages: Messages
 
 
 class Unit(NamedTuple):
@@ -80,6 +88,9 @@ def cut(units: Iterable[Unit], offsets: Offsets) -> Flush:
 def apart(outgoing: Outgoing) -> Iterator[Outgoing]:
     """The same in pieces of `UNIT_MESSAGES_MAX`, for messages that need not stay together."""
     messages = outgoing.messages
+    if 0 < len(messages) <= UNIT_MESSAGES_MAX:
+        yield outgoing
+        return
     for start in range(0, len(messages), UNIT_MESSAGES_MAX):
         yield outgoing._replace(messages=messages[start : start + UNIT_MESSAGES_MAX])
 

@@ -12,7 +12,7 @@ nano-dollars here, since no one outside reads these topics.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sys import intern
 
 import msgspec
@@ -30,7 +30,8 @@ DEAD_LETTER_RECORD_BYTES_MAX = 65_536
 Key = tuple[str, str]
 """A scope's key and a window's name."""
 
-encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
 decode_entry = msgspec.json.Decoder(Entry).decode
 decode_partials = msgspec.json.Decoder(PartialsMessage).decode
 decode_offsets = msgspec.json.Decoder(dict[int, int]).decode
@@ -80,10 +81,26 @@ def dead_letter_message(topic: str, letter: DeadLetter) -> Outgoing:
     return Outgoing(topic, 0, [(letter.key, encode(letter))])
 
 
-def changelog_messages(window: str, scopes: Iterable[tuple[str, Entry]]) -> list[Message]:
-    """The changelog's messages of some entries of a window."""
-    suffix = f" {window}"
-    return [((scope + suffix).encode(), encode(entry)) for scope, entry in scopes]
+class Rows:
+    """The changelog's messages of some entries of a window, as they are now.
+
+    Keys and values stand in a list each, the values made all at once: that takes half as long as a
+    pair for each of them.
+    """
+
+    def __init__(self, window: str, scopes: Mapping[str, Entry]) -> None:
+        suffix = f" {window}"
+        self._keys = [(scope + suffix).encode() for scope in scopes]
+        self._values = _encoder.encode_lines(list(scopes.values())).split(b"\n")[:-1]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, part: slice) -> Sequence[Message]:
+        return list(zip(self._keys[part], self._values[part], strict=True))
+
+    def __iter__(self) -> Iterator[Message]:
+        return zip(self._keys, self._values, strict=True)
 
 
 def tombstones(window: str, scopes: Iterable[str]) -> list[Message]:

@@ -8,16 +8,17 @@ agent first, and added to the entries at the next flush.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from sys import intern
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from outlay.frame import MAGIC, is_frame
 from outlay.judging import Rejection, decode_usage, latest_us, split_usage
 from outlay.plain import ARRAY_BYTE, RUN_MAX, PlainUsage, decode_plain
 from outlay.topics import TopicNames
 from outlay.window import floor_names, is_forgotten, window_names
-from schemas.messages import DeadLetter, Entry, Windows
+from schemas.messages import DeadLetter, Windows
 from streams import messages
+from streams.adding import add_amounts
 from streams.batch import DAY_MAX, Batch, SourceRecord, day_of, day_start_ms, is_due, unseen
 from streams.counts import Count
 from streams.flush import Flush, Outgoing, Unit, apart, cut
@@ -34,6 +35,10 @@ DIRTY_MAX = 500_000
 
 REJECTED_MAX = 10_000
 """How many dead letters may wait for a flush before the stage stops reading."""
+
+SETTLED_TOGETHER_MAX = 3_000
+"""How many scopes are added to the entries and told at a time: what stays in the processor's cache,
+and fills a message for each of a few totals partitions."""
 
 HEARTBEAT_MS = 1_000
 """How often the progress is told at least, in milliseconds, also with nothing to add."""
@@ -54,7 +59,6 @@ class Partials:
         *,
         topics: TopicNames,
         changelog: str,
-        totals_partition: Callable[[str], int],
         totals_partitions: int,
     ) -> None:
         self.partition = partition
@@ -65,7 +69,7 @@ class Partials:
         self._topics = topics
         self._changelog = changelog
         self._teller = Teller(
-            topics.partials, Outgoing(changelog, partition, ()), totals_partition, totals_partitions
+            topics.partials, Outgoing(changelog, partition, ()), totals_partitions
         )
         self._sums = Sums()
         self._dirty: Windows = {}
@@ -236,21 +240,11 @@ class Partials:
         for window, scopes in sums.by_window().items():
             if is_forgotten(window, self._floor):
                 continue  # a window that has been forgotten never starts again at zero
-            entries = self.entries.setdefault(window, {})
+            entries = add_amounts(self.entries.setdefault(window, {}), scopes, offset)
             dirty = self._dirty.setdefault(window, {})
             before = len(dirty)
-            for scope, (cost_nano, executions, input_tokens, output_tokens) in scopes.items():
-                entry = entries.get(scope)
-                if entry is None:
-                    entry = entries[intern(scope)] = Entry(-1)
-                dirty[scope] = entry  # also when skipped: a crash may have cut its publication off
-                if offset <= entry.offset:
-                    continue  # a replay: it contains these messages
-                entry.offset = offset
-                entry.cost_nano += cost_nano
-                entry.executions += executions
-                entry.input_tokens += input_tokens
-                entry.output_tokens += output_tokens
+            # Also what was skipped: a crash may have cut its publication off.
+            dirty.update(zip(scopes, entries, strict=True))
             self._dirty_count += len(dirty) - before
 
     def _raise_floor(self, day: int) -> None:
@@ -278,7 +272,6 @@ class Partials:
 
     def flush(self, now_ms: int) -> Flush | None:
         """What is to be written now, taken over as written; None when there is nothing to say."""
-        self._settle()
         heartbeat = is_due(now_ms, self._told_at_ms, HEARTBEAT_MS)
         if not (
             self._floor_dirty
@@ -297,12 +290,6 @@ class Partials:
         self._floor_dirty = False
         return flush
 
-    def _settle(self) -> None:
-        """Add to the entries what was summed beside them: they contain all that was applied."""
-        sums, self._sums = self._sums, Sums()
-        if sums.size:
-            self._add(sums, self.position - 1)
-
     def _units(self) -> Iterator[Unit]:
         if self._floor_dirty:
             floor = (messages.FLOOR_KEY, messages.encode(self._floor_day))
@@ -310,7 +297,26 @@ class Partials:
             yield from self._forget()
         for letter in self._rejected:
             yield Unit([messages.dead_letter_message(self._topics.rejected, letter)], [])
-        yield from self._teller.units(self._dirty, self._floor_day, self.position - 1)
+        for window, dirty in self._dirty.items():
+            entries = {window: list(dirty.values())}
+            yield from self._teller.tell(self._floor_day, list(dirty), entries)
+        yield from self._settle()
+        yield from self._teller.end(self._floor_day, self.position - 1)
+
+    def _settle(self) -> Iterator[Unit]:
+        """Add to the entries what was summed beside them: they contain all that was applied."""
+        sums, self._sums = self._sums, Sums()
+        for windows, scopes in sums.alike():
+            kept = [window for window in windows if not is_forgotten(window, self._floor)]
+            items = iter(scopes.items())
+            while kept and (some := dict(islice(items, SETTLED_TOGETHER_MAX))):
+                entries = {
+                    window: add_amounts(
+                        self.entries.setdefault(window, {}), some, self.position - 1
+                    )
+                    for window in kept
+                }
+                yield from self._teller.tell(self._floor_day, list(some), entries)
 
     def _forget(self) -> Iterator[Unit]:
         """Drop the windows below the floor, which has risen."""

@@ -73,14 +73,11 @@ class PartialsStage:
         self._totals_partitions = totals_partitions
         self._new_writer = new_writer
 
-        self._totals_partition = totals_partition_of(totals_partitions)
-
     def new_state(self, partition: int) -> State:
         return Partials(
             partition,
             topics=self._topics,
             changelog=self.changelogs[0],
-            totals_partition=self._totals_partition,
             totals_partitions=self._totals_partitions,
         )
 

@@ -6,11 +6,14 @@ alone: one look-up a record. What an agent does for others is summed beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import add
 from sys import intern
 from typing import TypeVar
 
-from outlay.scope import agent_key, wide_scope_keys
+from outlay.scope import agent_key, quote_id, quote_ids, wide_scope_keys
 from outlay.usage import UsageRecord
 from outlay.window import day_ordinal, window_names
 from streams.frame_sums import FrameSums, PlainFrame
@@ -115,46 +118,49 @@ class Sums:
                     _add(held, scope, amounts)
         return windows
 
+    def alike(self) -> Iterator[tuple[list[str], dict[str, Amounts]]]:
+        """The same by scope key, with the names of the windows that have just these sums."""
+        found: dict[int, tuple[list[str], dict[str, Amounts]]] = {}
+        for window, scopes in self.by_window().items():
+            found.setdefault(id(scopes), ([], scopes))[0].append(window)
+        yield from found.values()
+
     def _by_scope(self, day: int) -> dict[str, Amounts]:
         scopes: dict[str, Amounts] = {}
-        wide: dict[tuple[str, str | None, str | None], Amounts] = {}
-        for agent_id, held in self._days.get(day, {}).items():
-            _add_agent(scopes, wide, agent_id, held)
-        for spender, amounts in self._frames.get(day, ()):
-            _add_spender(scopes, wide, *spender, amounts)
-        for key, held in self._others.get(day, {}).items():
-            _add_agent(scopes, wide, key[3], held)
-        for whose, amounts in wide.items():
+        shared: defaultdict[tuple[str, str | None, str | None], list[Amounts]] = defaultdict(list)
+        prefixes = _AgentPrefixes()
+        for organization_id, team_id, user_id, agent_id, amounts in self._spent(day):
+            shared[organization_id, team_id, user_id].append(amounts)
+            key = prefixes[organization_id] + agent_id
+            held = scopes.setdefault(key, amounts)
+            if held is not amounts:  # it works for several
+                scopes[key] = list(map(add, held, amounts))
+        for whose, parts in shared.items():
+            amounts = [sum(each) for each in zip(*parts, strict=True)]
             for scope in wide_scope_keys(*whose):
                 _add(scopes, scope, amounts)
         return scopes
 
+    def _spent(self, day: int) -> Iterator[tuple[str, str | None, str | None, str, Amounts]]:
+        """Who used what: organization, team, user, the agent as it stands in a key."""
+        agents, others = self._days.get(day, {}), self._others.get(day, {})
+        apart = ((quote_id(key[3]), held) for key, held in others.items())
+        for agent_id, held in chain(zip(quote_ids(agents), agents.values(), strict=True), apart):
+            amounts = [held.cost_nano, held.executions, held.input_tokens, held.output_tokens]
+            yield held.organization_id, held.team_id, held.user_id, agent_id, amounts
+        frames = list(self._frames.get(day, ()))
+        agent_ids = quote_ids([spender[3] for spender, _ in frames])
+        for agent_id, (spender, amounts) in zip(agent_ids, frames, strict=True):
+            organization_id, team_id, user_id, _ = spender
+            yield organization_id, team_id, user_id, agent_id, amounts
 
-def _add_agent(
-    scopes: dict[str, Amounts],
-    wide: dict[tuple[str, str | None, str | None], Amounts],
-    agent_id: str,
-    held: _Sum,
-) -> None:
-    amounts = [held.cost_nano, held.executions, held.input_tokens, held.output_tokens]
-    _add_spender(scopes, wide, held.organization_id, held.team_id, held.user_id, agent_id, amounts)
 
+class _AgentPrefixes(dict[str, str]):
+    """By organization, what the keys of its agents begin with."""
 
-def _add_spender(
-    scopes: dict[str, Amounts],
-    wide: dict[tuple[str, str | None, str | None], Amounts],
-    organization_id: str,
-    team_id: str | None,
-    user_id: str | None,
-    agent_id: str,
-    amounts: Amounts,
-) -> None:
-    _add(wide, (organization_id, team_id, user_id), amounts)
-    key = agent_key(organization_id, agent_id)
-    if key in scopes:
-        _add(scopes, key, amounts)
-    else:
-        scopes[key] = amounts  # nobody else has it
+    def __missing__(self, organization_id: str) -> str:
+        prefix = self[organization_id] = agent_key(organization_id, "")
+        return prefix
 
 
 def _add(sums: dict[_K, Amounts], key: _K, amounts: Amounts) -> None:

@@ -1,13 +1,18 @@
-"""Telling: what the entries of a usage partition become on the way to the totals."""
+"""Telling: what the entries of a usage partition become on the way to the totals.
+
+They are told some thousand scopes at a time, which are in the processor's cache from one step to
+the next: to go over all of a large flush for each step takes longer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from schemas.messages import Entry, PartialsMessage, Windows
 from streams import messages
 from streams.flush import Outgoing, Unit
+from streams.placing import partitions_of
 
 MESSAGE_BYTES_MAX = 524_288
 """Where a partials message is split, in bytes; half of what a topic takes by default."""
@@ -18,65 +23,57 @@ MESSAGE_ENTRIES_MAX = 2_000
 ENTRY_BYTES_MAX = 220
 """How long an entry's JSON may get without its scope, in bytes: five numbers of forty digits."""
 
-TARGETS_MAX = 1_048_576
-"""How many scopes' totals partitions are kept ready; asking for one costs microseconds."""
-
 
 class Teller:
     """Makes the partials messages of one usage partition, and the changelog that says they are out.
 
-    `changelog` is where that goes; `totals_partition` says whose a scope is.
+    `changelog` is where that goes. In each flush, `tell` comes for some scopes at a time, and `end`
+    after the last of them.
     """
 
-    def __init__(
-        self,
-        topic: str,
-        changelog: Outgoing,
-        totals_partition: Callable[[str], int],
-        totals_partitions: int,
-    ) -> None:
+    def __init__(self, topic: str, changelog: Outgoing, totals_partitions: int) -> None:
         self._topic = topic
         self._changelog = changelog
-        self._totals_partition = totals_partition
-        self._totals_partitions = totals_partitions
-        self._targets: dict[str, int] = {}
+        self._lasts: list[Windows] = [{} for _ in range(totals_partitions)]
 
-    def units(self, dirty: Windows, floor_day: int, progress: int) -> Iterator[Unit]:
-        """The entries, split by size; the last part for each partition tells the progress."""
-        lasts = []
-        for target, windows in enumerate(self._by_target(dirty)):
-            parts = list(_parts(windows)) or [{}]
-            for part in parts[:-1]:
-                yield self._unit(target, floor_day, None, part)
-            lasts.append(self._unit(target, floor_day, progress, parts[-1]))
-        yield from lasts
+    def tell(
+        self, floor_day: int, scopes: Sequence[str], windows: Mapping[str, Sequence[Entry]]
+    ) -> Iterator[Unit]:
+        """Entries of some scopes: by window, in the scopes' order, and split by size.
 
-    def _by_target(self, dirty: Windows) -> list[Windows]:
-        if len(self._targets) > TARGETS_MAX:
-            self._targets.clear()
-        by_target: list[Windows] = [{} for _ in range(self._totals_partitions)]
-        targets = self._targets
-        for window, scopes in dirty.items():
-            tables = [windows.setdefault(window, {}) for windows in by_target]
-            for scope, entry in scopes.items():
-                target = targets.get(scope)
-                if target is None:
-                    target = targets[scope] = self._totals_partition(scope)
+        The last part for each partition is kept back: the progress goes with it.
+        """
+        targets = partitions_of([scope.encode() for scope in scopes], len(self._lasts))
+        told: list[Windows] = [{} for _ in self._lasts]
+        for window, entries in windows.items():
+            tables: list[dict[str, Entry]] = [{} for _ in told]
+            for scope, entry, target in zip(scopes, entries, targets, strict=True):
                 tables[target][scope] = entry
-        return [{w: scopes for w, scopes in each.items() if scopes} for each in by_target]
+            for its_windows, table in zip(told, tables, strict=True):
+                if table:
+                    its_windows[window] = table
+        for target, its_windows in enumerate(told):
+            for part in _parts(its_windows):
+                if last := self._lasts[target]:
+                    yield self._unit(target, floor_day, None, last)
+                self._lasts[target] = part
+
+    def end(self, floor_day: int, progress: int) -> Iterator[Unit]:
+        """What was kept back, with the progress for every partition."""
+        for target, last in enumerate(self._lasts):
+            self._lasts[target] = {}
+            yield self._unit(target, floor_day, progress, last)
 
     def _unit(self, target: int, floor_day: int, progress: int | None, windows: Windows) -> Unit:
         value = messages.encode(
             PartialsMessage(self._changelog.partition, floor_day, progress, windows)
         )
-        changelog = [
-            message
-            for window, scopes in windows.items()
-            for message in messages.changelog_messages(window, scopes.items())
-        ]
         return Unit(
             [Outgoing(self._topic, target, [(None, value)])],
-            [self._changelog._replace(messages=changelog)] if changelog else [],
+            [
+                self._changelog._replace(messages=messages.Rows(window, scopes))
+                for window, scopes in windows.items()
+            ],
         )
 
 

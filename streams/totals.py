@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from sys import intern
+from itertools import islice
 
 from outlay.budget import NOTHING, Amounts
 from outlay.window import floor_names, is_forgotten
 from schemas.messages import Entry, PartialsMessage, Windows
 from streams import messages
 from streams.batch import DAY_MAX, SourceRecord
-from streams.flush import Message
+from streams.flush import UNIT_MESSAGES_MAX, Message, Messages
 
 
 class Totals:
@@ -29,8 +29,8 @@ class Totals:
         self.late = 0
         """Partials that came for a window that was forgotten before."""
         self.dirty_count = 0
-        """How many entries wait to be written."""
-        self._dirty: dict[int, Windows] = _no_dirty()
+        """How many entries wait to be written, as often as they were told."""
+        self._dirty = _no_dirty()
         self.floor_day = 0
         """The newest day that any usage partition has told, as an ordinal."""
         self._floor = ("", "")
@@ -78,10 +78,9 @@ class Totals:
             if is_forgotten(window, self._floor):
                 self.late += len(told)  # forgotten here: it never starts again
                 continue
-            dirty = self._dirty[partition].setdefault(window, {})
-            before = len(dirty)
-            _merge(self._scopes(partition, window), told, dirty)
-            self.dirty_count += len(dirty) - before
+            _merge(self._scopes(partition, window), told)
+            self._dirty[partition].setdefault(window, []).append(told)
+            self.dirty_count += len(told)
             concerned[window] = told
         progress = message.progress
         if progress is not None and progress > self.progress.get(partition, -2):
@@ -133,16 +132,18 @@ class Totals:
 
     # -- writing
 
-    def take_changes(self) -> Iterator[Message]:
+    def take_changes(self) -> Iterator[Messages]:
         """The changelog messages of all that changed; they count as written from then on."""
         if self.floor_rose:
-            yield from self._forget()
-            yield messages.FLOOR_KEY, messages.encode(self.floor_day)
+            yield list(self._forget())
+            yield [(messages.FLOOR_KEY, messages.encode(self.floor_day))]
         for partition, windows in self._dirty.items():
-            for window, dirty in windows.items():
-                yield from messages.changelog_messages(f"{window} {partition}", dirty.items())
+            for window, told in windows.items():
+                entries = iter(_joined(told).items())
+                while some := dict(islice(entries, UNIT_MESSAGES_MAX)):
+                    yield messages.Rows(f"{window} {partition}", some)
         if self._progress_dirty:
-            yield messages.PROGRESS_KEY, messages.encode(self.progress)
+            yield [(messages.PROGRESS_KEY, messages.encode(self.progress))]
         self._dirty = _no_dirty()
         self.dirty_count = 0
         self.floor_rose = self._progress_dirty = False
@@ -151,17 +152,26 @@ class Totals:
 _NO_SCOPES: dict[str, Entry] = {}
 
 
-def _merge(scopes: dict[str, Entry], told: dict[str, Entry], dirty: dict[str, Entry]) -> None:
-    """Take over entries that are newer; dirty is also what brings nothing new."""
-    for scope, entry in told.items():
-        held = scopes.get(scope)
-        if held is None:
-            scopes[intern(scope)] = dirty[scope] = entry
-        elif entry.offset > held.offset:
-            scopes[scope] = dirty[scope] = entry
+def _merge(scopes: dict[str, Entry], told: dict[str, Entry]) -> None:
+    """Take over entries that are newer; what was told then holds the others as they are held."""
+    found = list(map(scopes.get, told))
+    if not any(found):
+        scopes.update(told)
+        return
+    for held, (scope, entry) in zip(found, told.items(), strict=True):
+        if held is None or entry.offset > held.offset:
+            scopes[scope] = entry
         else:
-            dirty[scope] = held
+            told[scope] = held
 
 
-def _no_dirty() -> dict[int, Windows]:
+def _joined(told: list[dict[str, Entry]]) -> dict[str, Entry]:
+    """What was told, each entry once and as it is held now."""
+    joined = told[0]
+    for later in told[1:]:
+        joined.update(later)
+    return joined
+
+
+def _no_dirty() -> dict[int, dict[str, list[dict[str, Entry]]]]:
     return defaultdict(dict)

@@ -235,7 +235,10 @@ class TotalsState:
             # A day earlier: a version of a budget made after a forgotten one is to be the newer.
             self.crossings.forget(before_day + 1)
         for changelog, table in self._changelogs.items():
-            if changes := list(table.take_changes()):
+            if isinstance(table, Totals):
+                for rows in table.take_changes():
+                    yield Outgoing(changelog, self.partition, rows)
+            elif changes := list(table.take_changes()):
                 yield Outgoing(changelog, self.partition, changes)
 
 

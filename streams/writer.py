@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import chain, islice
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
-from streams.flush import Flush, Message, Offsets, Outgoing, Transaction
+from streams.flush import Flush, Message, Messages, Offsets, Outgoing, Transaction
 
 BATCH_BYTES_MAX = 1_000_000
 """The largest batch sent, in bytes: just below what a broker takes by default."""
@@ -185,46 +185,47 @@ _SETTINGS: dict[str, Any] = {
 
 async def _send(producer: AIOKafkaProducer, outgoing: list[Outgoing]) -> None:
     """Send messages in their order per partition; returns when each is acknowledged."""
-    targets: dict[tuple[str, int], list[Sequence[Message]]] = defaultdict(list)
+    targets: dict[tuple[str, int], list[Messages]] = defaultdict(list)
     for each in outgoing:
         targets[each.topic, each.partition].append(each.messages)
     await _all(
         *(
-            _send_to(producer, *target, list(chain.from_iterable(queued)))
+            _send_to(producer, *target, chain.from_iterable(queued))
             for target, queued in targets.items()
         )
     )
 
 
 async def _send_to(
-    producer: AIOKafkaProducer, topic: str, partition: int, messages: list[Message]
+    producer: AIOKafkaProducer, topic: str, partition: int, messages: Iterator[Message]
 ) -> None:
     acknowledged = []
-    start = 0
-    while start < len(messages):
+    first = next(messages, None)
+    while first is not None:
         batch = producer.create_batch()
-        appended = _append(batch, messages, start)
+        appended, first = _append(batch, first, messages)
         if not appended:
             raise ValueError(f"a message for {topic} is over {BATCH_BYTES_MAX} bytes")
-        start += appended
         acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
     await _all(*acknowledged)
 
 
-def _append(batch: Any, messages: Sequence[Message], start: int) -> int:
-    """Append as many messages as fit; how many.
+def _append(batch: Any, first: Message, others: Iterator[Message]) -> tuple[int, Message | None]:
+    """Append as many messages as fit; how many, and the one that does not fit any more.
 
     To the builder itself, past its wrapper, which takes as long as the appending.
     """
     append = batch._builder.append
     now_ms = time.time_ns() // 1_000_000
     count = 0
-    for key, value in islice(messages, start, None):
+    left = None
+    for key, value in chain((first,), others):
         if append(count, now_ms, key, value, []) is None:
+            left = key, value
             break
         count += 1
     batch._relative_offset = count
-    return count
+    return count, left
 
 
 async def _all(*deliveries: Awaitable[Any]) -> None:

@@ -167,7 +167,6 @@ def test_what_the_stages_write_is_valid():
         0,
         topics=TopicNames(),
         changelog="changelog",
-        totals_partition=lambda scope: 0,
         totals_partitions=2,
     )
     partials.begin({"outlay.usage": 0}, {"outlay.usage": 2})

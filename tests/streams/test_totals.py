@@ -19,7 +19,7 @@ from schemas.messages import DeadLetter, Entry, PartialsMessage
 from streams import messages, totals_state
 from streams.audit import decode_audit
 from streams.batch import Batch, GapError
-from streams.flush import Flush
+from streams.flush import Flush, Message
 from streams.partials import Partials
 from streams.totals import Totals
 from streams.totals_state import TotalsState
@@ -35,7 +35,6 @@ def new_partials(partition: int = 0) -> Partials:
         partition,
         topics=TopicNames(),
         changelog="changelog",
-        totals_partition=lambda scope: 0,
         totals_partitions=1,
     )
 
@@ -64,6 +63,11 @@ def batch(*values: tuple[bytes, datetime], start: int = 0) -> Batch:
         for i, (value, at) in enumerate(values)
     ]
     return Batch("outlay.usage", 0, records, start, start + len(records))
+
+
+def written(totals: Totals) -> list[Message]:
+    """What a flush writes of totals to their changelog."""
+    return [message for rows in totals.take_changes() for message in rows]
 
 
 def begun(partials: Partials, position: int = 0) -> Partials:
@@ -214,9 +218,9 @@ def test_totals_forget_with_tombstones() -> None:
     totals = Totals()
     told = {KEY[1]: {KEY[0]: Entry(0, 5, 1, 0, 0)}}
     totals.merge(PartialsMessage(0, date(2026, 3, 1).toordinal(), 0, told))
-    list(totals.take_changes())
+    written(totals)
     totals.merge(PartialsMessage(1, date(2026, 4, 20).toordinal(), 0, {}))
-    changes = dict(totals.take_changes())
+    changes = dict(written(totals))
     assert changes[b"organization:acme 2026-03-01 0"] is None
     totals.merge(PartialsMessage(0, 0, 1, {KEY[1]: {KEY[0]: Entry(1, 5, 1, 0, 0)}}))
     assert totals.total(*KEY) is None
@@ -267,7 +271,7 @@ def test_the_totals_floor_survives_a_restart() -> None:
     totals = Totals()
     totals.merge(PartialsMessage(1, date(2026, 4, 20).toordinal(), 0, {}))
     copy = Totals()
-    copy.load(as_records(totals.take_changes()))
+    copy.load(as_records(written(totals)))
     copy.merge(PartialsMessage(0, 0, 1, {KEY[1]: {KEY[0]: Entry(1, 5, 1, 0, 0)}}))
     assert copy.total(*KEY) is None
 
