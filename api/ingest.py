@@ -210,7 +210,7 @@ class UsageIngest:
         for part in parts:
             part.ticket.left += 1
         try:
-            delivery = await sender.send(pack.partition, pack.key, pack.value())
+            delivery = await sender.send(pack.partition, pack.key, pack.message())
         except Exception as error:  # nothing has left
             self._renew.set()
             self._failed(error)

@@ -140,7 +140,7 @@ class Lane:
 def packed(parts: Sequence[Part]) -> Pack:
     """One message of these parts, which are of one partition."""
     bundles = [part.bundle() for part in parts]
-    pack = Pack(0, bundles[0], 0.0)
+    pack = Pack(0, bundles[0].partition, 0.0, frames=True)
     for bundle in bundles:
         pack.add(bundle)
     return pack

@@ -12,17 +12,18 @@ from collections import defaultdict, deque
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
-import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from bench.kafka import READ_TIMEOUT_S, consumer
+from bench.kafka import READ_TIMEOUT_S, consumer, frame_of
 from bench.plan import Plan
 from bench.report import Report
 from bench.usage import ORGANIZATION, PARTITIONS, Sample, Usage
 from outlay import UsageEmitter
 from outlay.emitter import LINGER_S, PACK_BYTES_MAX, PACK_RECORDS_MAX
+from outlay.framing import decode_message
 from outlay.judging import MESSAGE_BYTES_MAX
 from outlay.money import to_nano, to_usd
+from outlay.usage import UsageRecord
 from schemas.settings import Settings
 from streams.topics import ensure_topics
 
@@ -205,31 +206,20 @@ class _Fleet:
         )
 
 
-class _Arrived(msgspec.Struct, frozen=True, gc=False):
-    """What is looked at of a record that arrived."""
-
-    id: str
-    cost_usd: str
-    input_tokens: int
-    output_tokens: int
-
-
 class _Log:
     """A usage topic that is read on from where it was left."""
-
-    _decode = msgspec.json.Decoder(_Arrived | list[_Arrived]).decode
 
     def __init__(self, servers: str, topic: str) -> None:
         self._servers = servers
         self._topic = topic
         self._positions: dict[TopicPartition, int] = {}
 
-    def read(self) -> list[_Arrived]:
+    def read(self) -> list[UsageRecord]:
         """The records since the last time."""
         return asyncio.run(self._read())
 
-    async def _read(self) -> list[_Arrived]:
-        found: list[_Arrived] = []
+    async def _read(self) -> list[UsageRecord]:
+        found: list[UsageRecord] = []
         async with (
             consumer(self._servers, self._topic) as (client, partitions),
             asyncio.timeout(READ_TIMEOUT_S),
@@ -242,8 +232,7 @@ class _Log:
                 while await client.position(partition) < end:
                     batches = await client.getmany(partition, timeout_ms=200)
                     for message in batches.get(partition, []):
-                        each = self._decode(message.value)
-                        found += each if isinstance(each, list) else [each]
+                        found += decode_message(message.value)
             self._positions = ends
         return found
 
@@ -270,8 +259,8 @@ def _packed(samples: list[Sample]) -> list[tuple[int, bytes]]:
         parts = filling[sample.partition]
         parts.append(sample.json)
         if len(parts) == records_max:
-            messages.append((sample.partition, b"[%b]" % b",".join(parts)))
+            messages.append((sample.partition, frame_of(parts)))
             parts.clear()
     return messages + [
-        (partition, b"[%b]" % b",".join(parts)) for partition, parts in filling.items() if parts
+        (partition, frame_of(parts)) for partition, parts in filling.items() if parts
     ]

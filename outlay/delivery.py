@@ -18,7 +18,7 @@ from outlay.counting import QuietLog
 from outlay.packing import Bundle, Lane, Pack, Packer
 from outlay.sending import Sender, SenderFactory
 from outlay.stamping import Item, Stamper
-from outlay.usage import UsageRecord, decode_records
+from outlay.usage import UsageRecord
 from outlay.watching import Watchers
 
 CHUNK_RECORDS_MAX = 500
@@ -83,6 +83,7 @@ class Delivery:
         pack_records_max: int,
         pack_bytes_max: int,
         in_flight_max: int,
+        frames: bool,
         on_delivered: OnDelivered | None,
     ) -> None:
         self.queue: deque[Item] = deque()
@@ -99,7 +100,7 @@ class Delivery:
         self._linger_s = linger_s
         self._in_flight_max = in_flight_max
         self._on_delivered = on_delivered
-        self._packer = Packer(pack_records_max, pack_bytes_max)
+        self._packer = Packer(pack_records_max, pack_bytes_max, frames=frames)
         self._stamped: deque[Bundle] = deque()  # what the packs had no room for yet
         self._taken = 0
         self._packs_left = PACKS_PER_CONNECTION_MAX
@@ -227,7 +228,7 @@ class Delivery:
     async def _send(self, lane: Lane, pack: Pack) -> None:
         assert self._sender is not None
         try:
-            delivery = await self._sender.send(pack.partition, pack.key, pack.value())
+            delivery = await self._sender.send(pack.partition, pack.key, pack.message())
         except Exception as error:
             self._packer.put_back(lane)  # nothing has left
             self._broken = True
@@ -246,7 +247,7 @@ class Delivery:
             self._count(failed=len(pack))
             self._log_failed.warning("%d usage records failed to be sent: %r", len(pack), error)
             if self.watchers.all:
-                records = decode_records(pack.value())
+                records = pack.records()
                 self.watchers.tell(lambda watcher: watcher.failed(records))
         else:
             self._pauses.reset()
@@ -259,7 +260,7 @@ class Delivery:
     def _tell(self, pack: Pack, offset: int) -> None:
         if self._on_delivered is None and not self.watchers.all:
             return
-        records = tuple(decode_records(pack.value()))
+        records = tuple(pack.records())
         self.watchers.tell(lambda watcher: watcher.delivered(pack.partition, offset, records))
         if self._on_delivered is not None:
             try:

@@ -8,6 +8,7 @@ records to a frame, and back, is in `outlay.framing`.
     length    4 bytes, of the header
     header    JSON, see `Header`
     ids       16 bytes a record: the UUIDs
+    times     8 bytes a record: when it occurred, in seconds since 1970, as an IEEE 754 double
     columns   in the order of `COLUMNS`: unsigned integers of 1, 2, 4 or 8 bytes, one a record, to
               each of which the column's base is added
 
@@ -32,11 +33,13 @@ MAGIC = b"OUT1"
 RECORDS_MAX = 10_000
 """How many records a frame may hold."""
 
-OCCURRED_US_MAX = 2**32 * 10**6 - 1
-"""Up to when a record in a frame may be dated, in microseconds since 1970: so far a `float` of
-seconds tells two of them apart. The year 2106."""
+OCCURRED_S_MAX = 2**32 - 1
+"""Up to when a record in a frame may be dated, in seconds since 1970: so far a double tells one
+microsecond from the next. The year 2106."""
 
 ID_BYTES = 16
+TIME_BYTES = 8
+US_PER_S = 10**6
 _HEAD_BYTES = 8
 _WIDTHS = {"": 0, "B": 1, "H": 2, "I": 4, "Q": 8}
 
@@ -72,8 +75,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `spenders` are the keys of all spenders (`outlay.spender`), each once, between spaces, and
     `calls` what there is else; which of them a record's are is said by two columns. Where there
     are as many spenders as records, they stand in the records' order, and their column is 0.
-    `occurred_us` is in microseconds since 1970. `metadata` is of the records that have some, by
-    their index.
+    `metadata` is of the records that have some, by their index.
     """
 
     count: Annotated[int, msgspec.Meta(ge=1, le=RECORDS_MAX)]
@@ -81,7 +83,6 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calls: Annotated[list[Call], msgspec.Meta(min_length=1, max_length=RECORDS_MAX)]
     spender: Column
     call: Column
-    occurred_us: Column
     cost_nano: Column
     input_tokens: Column
     output_tokens: Column
@@ -91,15 +92,13 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 COLUMNS = (
-    "spender", "call", "occurred_us", "cost_nano", "input_tokens", "output_tokens", "executions",
-    "sequence",
+    "spender", "call", "cost_nano", "input_tokens", "output_tokens", "executions", "sequence",
 )  # fmt: skip
-"""The columns, in the order in which they follow the ids."""
+"""The columns, in the order in which they follow the times."""
 
 BOUNDS = {
     "spender": (0, RECORDS_MAX - 1),
     "call": (0, RECORDS_MAX - 1),
-    "occurred_us": (0, OCCURRED_US_MAX),
     "cost_nano": (-COST_NANO_MAX, COST_NANO_MAX),
     "input_tokens": (-TOKENS_MAX, TOKENS_MAX),
     "output_tokens": (-TOKENS_MAX, TOKENS_MAX),
@@ -119,17 +118,33 @@ class FrameError(ValueError):
 
 
 class Frame(NamedTuple):
-    """A frame whose header is read, and where its ids and each of its columns begin, in bytes."""
+    """A frame whose header is read, and where what follows it begins, in bytes."""
 
     value: bytes
     header: Header
     ids_at: int
+    times_at: int
     columns_at: dict[str, int]
 
     @property
     def ids(self) -> bytes:
         """The ids of all records, one after the other."""
-        return self.value[self.ids_at : self.ids_at + ID_BYTES * self.header.count]
+        return self.value[self.ids_at : self.times_at]
+
+    @property
+    def occurred_us(self) -> list[int]:
+        """When each occurred, in microseconds since 1970.
+
+        Raises:
+            FrameError: a time is before that, beyond `OCCURRED_S_MAX`, or none.
+        """
+        end = self.times_at + TIME_BYTES * self.header.count
+        times = array("d", self.value[self.times_at : end])
+        if sys.byteorder == "big":
+            times.byteswap()
+        if not all(0 <= at_s <= OCCURRED_S_MAX for at_s in times):  # no number is neither
+            raise FrameError("not a frame: a time is outside its bounds")
+        return [round(at_s * US_PER_S) for at_s in times]
 
     def numbers(self, name: str) -> list[int]:
         """A column's numbers, one for each record.
@@ -172,18 +187,27 @@ def open_frame(value: bytes) -> Frame:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"not a frame: {error}") from None
     columns_at = {}
-    at = start + ID_BYTES * header.count
+    times_at = start + ID_BYTES * header.count
+    at = times_at + TIME_BYTES * header.count
     for name in COLUMNS:
         columns_at[name] = at
         at += getattr(header, name).width * header.count
     if at != len(value):
         raise FrameError(f"not a frame: {len(value)} bytes, where its header tells {at}")
-    return Frame(value, header, start, columns_at)
+    return Frame(value, header, start, times_at, columns_at)
 
 
-def join_frame(header: bytes, ids: bytes, columns: Sequence[bytes]) -> bytes:
+def join_frame(header: bytes, ids: bytes, times: bytes, columns: Sequence[bytes]) -> bytes:
     """The frame of a header and what follows it."""
-    return b"".join((MAGIC, len(header).to_bytes(4, "little"), header, ids, *columns))
+    return b"".join((MAGIC, len(header).to_bytes(4, "little"), header, ids, times, *columns))
+
+
+def pack_times(times_s: Sequence[float]) -> bytes:
+    """The bytes of times in seconds since 1970."""
+    times = array("d", times_s)
+    if sys.byteorder == "big":
+        times.byteswap()
+    return times.tobytes()
 
 
 def pack_column(values: Sequence[int]) -> tuple[Column, bytes]:
@@ -191,9 +215,9 @@ def pack_column(values: Sequence[int]) -> tuple[Column, bytes]:
     low, high = min(values), max(values)
     if low == high:
         return Column("", low), b""
+    if low >= 0:
+        low = 0  # to take a base away would take longer than what it saves
     code = _code(high - low)
-    if low >= 0 and _code(high) == code != "Q":
-        low = 0  # as narrow as it is
     numbers = array(code, [value - low for value in values] if low else values)
     if sys.byteorder == "big":
         numbers.byteswap()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import astuple
 
 from outlay.frame import (
     COLUMNS,
     ID_BYTES,
-    OCCURRED_US_MAX,
+    OCCURRED_S_MAX,
     RECORDS_MAX,
+    US_PER_S,
     Call,
     Frame,
     FrameError,
@@ -22,6 +23,7 @@ from outlay.frame import (
     join_frame,
     open_frame,
     pack_column,
+    pack_times,
 )
 from outlay.money import to_nanos, to_usd
 from outlay.spender import Spender, parse_spender, spender_key
@@ -30,10 +32,10 @@ from outlay.usage import NO_METADATA, UsageRecord, decode_records, encode_usage
 FRAME_RECORDS_MIN = 8
 """From how many records on a message is a frame; of fewer JSON is hardly larger."""
 
+_T = TypeVar("_T")
 _FIELDS = UsageRecord.__struct_fields__
 _SPENDER = ("organization_id", "team_id", "user_id", "agent_id")
 _CALL = ("provider", "model", "success", "kind", "source")
-_US_PER_S = 10**6
 _UUID_LENGTH = 36
 _HEX_LENGTH = 2 * ID_BYTES
 _HEX_AT = [at for at in range(_UUID_LENGTH) if at not in (8, 13, 18, 23)]
@@ -43,35 +45,36 @@ def encode_frame(records: Sequence[UsageRecord]) -> bytes | None:
     """The frame of valid records; None where one of them cannot stand in it exactly as it is.
 
     That is one whose id is no UUID in lower case, or that is dated before 1970 or beyond
-    `OCCURRED_US_MAX`. Costs come back as `to_usd` writes them, and times in UTC.
+    `OCCURRED_S_MAX`. Costs come back as `to_usd` writes them, and times in UTC.
     """
     if not 0 < len(records) <= RECORDS_MAX:
         return None
     fields = dict(zip(_FIELDS, zip(*map(astuple, records), strict=True), strict=True))
     ids = _pack_ids(fields["id"])
     times = list(map(datetime.timestamp, fields["occurred_at"]))
-    if ids is None or min(times) < 0 or max(times) * _US_PER_S > OCCURRED_US_MAX:
+    if ids is None or min(times) < 0 or max(times) > OCCURRED_S_MAX:
         return None
-    spenders, spender_numbers = _number(fields, _SPENDER)
-    calls, call_numbers = _number(fields, _CALL)
+    keys = list(map(spender_key, *(fields[name] for name in _SPENDER)))
+    spenders, spender_numbers = _number(keys)
+    calls, call_numbers = _calls(fields)
     if len(spenders) == len(records):
         spender_numbers = (0,)  # they stand in the order of the records
     values: dict[str, Sequence[int]] = fields | {
         "spender": spender_numbers,
         "call": call_numbers,
-        "occurred_us": [round(at_s * _US_PER_S) for at_s in times],
         "cost_nano": to_nanos(fields["cost_usd"]),
     }
     packed = {name: pack_column(values[name]) for name in COLUMNS}
     metadata = fields["metadata"]
     header = Header(
         count=len(records),
-        spenders=" ".join([spender_key(*spender) for spender in spenders]),
+        spenders=" ".join(spenders),
         calls=[Call(*call) for call in calls],
         metadata={i: raw for i, raw in enumerate(metadata) if raw is not NO_METADATA},
         **{name: column for name, (column, _) in packed.items()},
     )
-    return join_frame(encode_header(header), ids, [packed[name][1] for name in COLUMNS])
+    columns = [packed[name][1] for name in COLUMNS]
+    return join_frame(encode_header(header), ids, pack_times(times), columns)
 
 
 def _pack_ids(ids: Sequence[str]) -> bytes | None:
@@ -86,14 +89,18 @@ def _pack_ids(ids: Sequence[str]) -> bytes | None:
     return bytes.fromhex(digits)
 
 
-def _number(
-    fields: Mapping[str, Sequence[Any]], names: Sequence[str]
+def _calls(
+    fields: Mapping[str, Sequence[Any]],
 ) -> tuple[list[tuple[Any, ...]], Sequence[int]]:
-    """The different values of some fields together, and which of them each record has."""
-    columns = [fields[name] for name in names]
-    if all(len(set(column)) == 1 for column in columns):  # of a frame's calls it is nearly always
+    """The different calls, and which of them each record has."""
+    columns = [fields[name] for name in _CALL]
+    if all(len(set(column)) == 1 for column in columns):  # as nearly always
         return [tuple(column[0] for column in columns)], (0,)
-    values = list(zip(*columns, strict=True))
+    return _number(list(zip(*columns, strict=True)))
+
+
+def _number(values: list[_T]) -> tuple[list[_T], Sequence[int]]:
+    """The different ones, in the order in which they come, and which of them each is."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     return list(numbers), list(map(numbers.__getitem__, values))
 
@@ -135,7 +142,7 @@ def decode_columns(value: bytes) -> FrameColumns:
         ids=_ids(frame),
         spenders=_spenders(frame),
         calls=[header.calls[number] for number in calls],
-        occurred_us=frame.numbers("occurred_us"),
+        occurred_us=frame.occurred_us,
         costs_nano=frame.numbers("cost_nano"),
         input_tokens=frame.numbers("input_tokens"),
         output_tokens=frame.numbers("output_tokens"),
@@ -179,7 +186,7 @@ def decode_frame(value: bytes) -> list[UsageRecord]:
     return [
         UsageRecord(
             id=id,
-            occurred_at=datetime.fromtimestamp(at_us / _US_PER_S, UTC),
+            occurred_at=datetime.fromtimestamp(at_us / US_PER_S, UTC),
             organization_id=spender[0],
             team_id=spender[1],
             user_id=spender[2],

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from outlay.frame import OCCURRED_US_MAX, FrameError, is_frame
+from outlay.frame import OCCURRED_S_MAX, US_PER_S, FrameError, is_frame
 from outlay.framing import decode_frame
 from outlay.money import to_nano
 from outlay.nesting import NESTING_MAX, depth_exceeds
@@ -149,8 +149,8 @@ def latest_time(timestamp_ms: int) -> datetime:
 def latest_us(timestamp_ms: int) -> int:
     """The same for a record in a frame, in microseconds since 1970."""
     if not 0 <= timestamp_ms <= TIMESTAMP_MS_MAX:
-        return OCCURRED_US_MAX
-    return min(timestamp_ms * 1_000 + AHEAD_MAX_S * 10**6, OCCURRED_US_MAX)
+        return OCCURRED_S_MAX * US_PER_S
+    return min(timestamp_ms * 1_000 + AHEAD_MAX_S * US_PER_S, OCCURRED_S_MAX * US_PER_S)
 
 
 def _rejection(error: Exception, index: int | None) -> Rejection:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+from outlay.framing import FRAME_RECORDS_MIN, encode_frame
 from outlay.topics import usage_key
-from outlay.usage import UsageRecord, encode_usage
+from outlay.usage import UsageRecord, decode_records, encode_usage
 
 _BRACKETS_BYTES = 2
 _COMMA_BYTES = 1
@@ -42,39 +43,59 @@ class Bundle:
 
 
 class Pack:
-    """Records that travel together to one partition, as JSON, in order."""
+    """Records that travel together to one partition, in order.
 
-    __slots__ = ("_count", "_first", "_parts", "born_s", "number", "partition", "size_bytes")
+    `size_bytes` is how large they are as JSON; a frame that is larger than that is not sent.
+    """
 
-    def __init__(self, number: int, first: Bundle, born_s: float) -> None:
+    __slots__ = (
+        "_frames", "_message", "_parts", "_records", "born_s", "number", "partition", "size_bytes",
+    )  # fmt: skip
+
+    def __init__(self, number: int, partition: int, born_s: float, *, frames: bool) -> None:
         self.number = number
-        self.partition = first.partition
+        self.partition = partition
         self.born_s = born_s
         self.size_bytes = _BRACKETS_BYTES
         self._parts: list[bytes | memoryview] = []
-        self._count = 0
-        self._first = first.records[0]
+        self._records: list[UsageRecord] = []
+        self._frames = frames
+        self._message: bytes | None = None
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._records)
 
     def add(self, bundle: Bundle) -> None:
         """Put a bundle at its end."""
         self._parts.append(bundle.json)
+        self._records += bundle.records
         self.size_bytes += len(bundle.json) + _COMMA_BYTES
-        self._count += len(bundle)
 
     @property
     def key(self) -> bytes | None:
         """The message's key; several records go keyless: they may be of several agents."""
-        if self._count > 1:
+        if len(self._records) > 1:
             return None
-        return usage_key(self._first.organization_id, self._first.agent_id)
+        return usage_key(self._records[0].organization_id, self._records[0].agent_id)
 
-    def value(self) -> bytes:
-        """The message: an object for one record, an array for several."""
+    def message(self) -> bytes:
+        """An object for one record, an array for several, and a frame for many; made once."""
+        if self._message is None:
+            frame = None
+            if self._frames and len(self._records) >= FRAME_RECORDS_MIN:
+                frame = encode_frame(self._records)
+            if frame is None or len(frame) > self.size_bytes:
+                frame = self._json()
+            self._message = frame
+        return self._message
+
+    def records(self) -> list[UsageRecord]:
+        """What whoever reads the message has."""
+        return decode_records(self._json())
+
+    def _json(self) -> bytes:
         joined = b",".join(self._parts)
-        return joined if self._count == 1 else b"[%b]" % joined
+        return joined if len(self._records) == 1 else b"[%b]" % joined
 
 
 class Lane:
@@ -103,12 +124,13 @@ class Packer:
     so that their number stays in its bound.
     """
 
-    def __init__(self, records_max: int, bytes_max: int) -> None:
+    def __init__(self, records_max: int, bytes_max: int, *, frames: bool) -> None:
         self.lanes: dict[int, Lane] = {}
         self.closed = 0
         self.last_number = 0
         self._records_max = records_max
         self._bytes_max = bytes_max
+        self._frames = frames
 
     def takes(self, bundle: Bundle) -> bool:
         """Whether a pack has room for a bundle; a record by itself always has."""
@@ -133,7 +155,8 @@ class Packer:
             pack = None
         if pack is None:
             self.last_number += 1
-            pack = lane.filling = Pack(self.last_number, bundle, now_s)
+            pack = Pack(self.last_number, bundle.partition, now_s, frames=self._frames)
+            lane.filling = pack
         pack.add(bundle)
         if len(pack) >= self._records_max:
             self.close(lane)

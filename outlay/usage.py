@@ -118,14 +118,6 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
         return record
 
 
-class _Report(UsageRecord, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A record none of whose counts is negative, as only those of corrections may be."""
-
-    input_tokens: Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] = 0
-    output_tokens: Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)] = 0
-    executions: Annotated[int, msgspec.Meta(ge=0, le=EXECUTIONS_MAX)] = 1
-
-
 _encoder = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder(UsageRecord).decode
 _decode_any = msgspec.json.Decoder(UsageRecord | list[UsageRecord]).decode
@@ -143,19 +135,6 @@ def decode_records(message: bytes) -> list[UsageRecord]:
     """The records of a message that `encode_usage` made, as they were."""
     found = _decode_any(message)
     return found if isinstance(found, list) else [found]
-
-
-def to_reports(fields: list[dict[str, Any]]) -> list[UsageRecord]:
-    """Records of these fields, of right types, within bounds, and with no negative count.
-
-    It looks at no text, as `invalid_reason` does, and is more strict than a decoder: what it
-    refuses may still be a valid record, a correction for instance.
-
-    Raises:
-        msgspec.ValidationError: one of them is not so.
-    """
-    reports: list[UsageRecord] = msgspec.convert(fields, list[_Report])
-    return reports
 
 
 def invalid_reason(record: UsageRecord, cost_nano: int) -> str | None:

@@ -10,7 +10,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from outlay.frame import BOUNDS, NO_COLUMN, Column, Frame, FrameError, open_frame
+from outlay.frame import (
+    BOUNDS,
+    NO_COLUMN,
+    OCCURRED_S_MAX,
+    US_PER_S,
+    Column,
+    Frame,
+    FrameError,
+    open_frame,
+)
 from outlay.spender import Spender, parse_spender
 
 SPENDERS_CACHE_MAX = 131_072
@@ -20,7 +29,7 @@ SUM_MAX = 2**62
 """Up to where sums are kept here, in nano-dollars or tokens: far from the end of an int64."""
 
 _SLOTS_FIRST = 1_024
-_US_PER_DAY = 86_400 * 10**6
+_US_PER_DAY = 86_400 * US_PER_S
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _TYPES = {"B": "<u1", "H": "<u2", "I": "<u4", "Q": "<u8"}
 _AMOUNTS = ("cost_nano", "executions", "input_tokens", "output_tokens")
@@ -112,10 +121,14 @@ def _bound(frame: Frame, name: str, low: int, high: int) -> int:
 
 def _day(frame: Frame, latest_us: int) -> int:
     """The ordinal of the day that all records are of."""
-    first_us = frame.header.occurred_us.base
+    times = np.frombuffer(frame.value, "<f8", frame.header.count, frame.times_at)
+    first_s, last_s = float(times.min()), float(times.max())
+    if not 0 <= first_s <= last_s <= OCCURRED_S_MAX:  # nor where one is no number
+        raise _NotPlain
+    first_us, last_us = round(first_s * US_PER_S), round(last_s * US_PER_S)
     day = first_us // _US_PER_DAY
-    end_us = min((day + 1) * _US_PER_DAY - 1, latest_us)
-    _bound(frame, "occurred_us", 0, end_us)
+    if last_us > latest_us or last_us // _US_PER_DAY != day:
+        raise _NotPlain
     return _EPOCH_DAY + day
 
 

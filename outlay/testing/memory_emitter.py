@@ -21,7 +21,7 @@ from outlay.stamping import Item, Stamper
 from outlay.testing.memory_broker import DeliveryFailed, MemoryBroker
 from outlay.testing.memory_packs import packed
 from outlay.testing.rejected import Rejected
-from outlay.usage import UsageRecord, decode_records
+from outlay.usage import UsageRecord
 from outlay.watching import SpendWatcher, Watchers
 
 __all__ = ["InMemoryEmitter"]
@@ -199,9 +199,9 @@ class InMemoryEmitter(UsageEmitter):
         self._watchers.tell(lambda watcher: watcher.invalid(record_id))
 
     def _send(self, pack: Pack) -> None:
-        records = tuple(decode_records(pack.value()))
+        records = tuple(pack.records())
         try:
-            offset = self._broker.append_usage(pack.partition, pack.value())
+            offset = self._broker.append_usage(pack.partition, pack.message())
         except DeliveryFailed as error:
             self._count(failed=len(records))
             logger.warning("%d usage records failed to be sent: %r", len(records), error)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from outlay.framing import decode_message
 from outlay.judging import Usage, decode_usage
 from outlay.testing.rejected import Rejected
-from outlay.usage import UsageRecord, decode_records
+from outlay.usage import UsageRecord
 
 RECORDS_MAX = 100_000
 """How many of the records that arrived are remembered: the last ones."""
@@ -53,7 +54,7 @@ class MemoryUsage:
         offset = self._ends[partition]
         self._ends[partition] += 1
         usages, rejections = decode_usage(value, timestamp_ms)
-        given = decode_records(value)
+        given = decode_message(value)
         for rejection in rejections:
             what = (
                 given if len(given) > 1 and rejection.index is None else given[rejection.index or 0]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from api.callers import Caller
 from api.usage_forms import LINE_BYTES_MAX, RECORDS_MAX
 from api.usage_records import CLOCK_SKEW_MAX_S, ERRORS_MAX
+from outlay.framing import decode_message
 from outlay.judging import AHEAD_MAX_S, decode_usage
 from outlay.money import to_nano
 from outlay.topics import usage_key, usage_partition
@@ -58,7 +59,7 @@ def test_an_array_is_packed_by_partition(usage):
             for each in records
             if usage_partition("acme", each["agent_id"], 3) == partition
         ]
-        assert [each["id"] for each in json.loads(value)] == wanted
+        assert [each.id for each in decode_message(value)] == wanted
         assert key is None
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from api.ingest import IngestBusy, UsageIngest
 from outlay.emitter import PACK_BYTES_MAX, PACK_RECORDS_MAX
+from outlay.framing import decode_message
 from tests.api.live_api import key_of
 from tests.api.usage_parts import (
     BUSY,
@@ -167,7 +168,7 @@ def test_a_message_stays_within_the_bounds_of_one():
 
     topic, answers = asyncio.run(run())
     assert [each.json()["accepted"] for each in answers] == [999, 100]
-    sizes = [(value.count(b'"id"'), len(value)) for _, _, value in topic.messages()]
+    sizes = [(len(decode_message(value)), len(value)) for _, _, value in topic.messages()]
     assert sum(count for count, _ in sizes) == 1_099
     assert all(count <= PACK_RECORDS_MAX for count, _ in sizes)
     assert all(size <= PACK_BYTES_MAX + 2 for _, size in sizes)

@@ -11,8 +11,9 @@ from fractions import Fraction
 
 from aiokafka import AIOKafkaProducer
 
+from outlay.framing import encode_message
 from outlay.topics import TopicNames, usage_partition
-from outlay.usage import UsageRecord, encode_usage
+from outlay.usage import UsageRecord
 from tests.kafka_log import Sums
 
 PARTITIONS = 4
@@ -73,7 +74,7 @@ class Load:
         for partition, records in packs.items():
             while records:
                 size = self._rng.choice((1, 1, 5, 50))
-                value = encode_usage(records[:size])
+                value = encode_message(records[:size])
                 del records[:size]
                 acknowledged.append(
                     await producer.send(self._topics.usage, value, partition=partition)

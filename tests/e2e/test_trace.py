@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from outlay.cli.replay import ReplayOptions, run_replay
+from outlay.frame import is_frame
+from outlay.judging import split_usage
 from outlay.trace import Prices, Roster
 from tests.e2e.conftest import Running
 from tests.kafka_log import Sums, wait_until
@@ -41,9 +43,12 @@ def sums_of_wire(running: Running) -> Sums:
     sums: Sums = defaultdict(lambda: [0, 0, 0, 0])
     own = f'"organization_id":"{ORGANIZATION}"'.encode()
     for message in running.kafka.read(running.stack.topics.usage):
-        if own not in message.value:  # other tests', some of which are not JSON
+        if is_frame(message.value):
+            decoded = [json.loads(each) for each in split_usage(message.value)]
+        elif own in message.value:
+            decoded = json.loads(message.value)
+        else:  # other tests', some of which are not JSON
             continue
-        decoded = json.loads(message.value)
         for record in decoded if isinstance(decoded, list) else [decoded]:
             if record["organization_id"] == ORGANIZATION:
                 add(sums, record)

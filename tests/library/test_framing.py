@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import struct
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from outlay.frame import (
     BOUNDS,
-    OCCURRED_US_MAX,
+    OCCURRED_S_MAX,
     Column,
     FrameError,
     is_frame,
@@ -48,7 +50,8 @@ records = st.builds(
         kind="correction" if fields["cost_usd"].startswith("-") else "usage",
         **fields,
     ),
-    at_us=st.integers(0, OCCURRED_US_MAX) | st.integers(1795 * 10**12, 1795 * 10**12 + 10**7),
+    at_us=st.integers(0, OCCURRED_S_MAX * 10**6)
+    | st.integers(1795 * 10**12, 1795 * 10**12 + 10**7),
     zone_h=st.integers(-14, 14),
     organization_id=names,
     team_id=optional_names,
@@ -158,7 +161,6 @@ HEADERS: dict[str, dict[str, Any]] = {
     "a spender with five ids": {"spenders": "acme///a/a acme///b acme///c"},
     "a call too many": {"call": Column("", 1)},
     "a number outside": {"input_tokens": Column("B", 10**12)},
-    "a time outside": {"occurred_us": Column("", OCCURRED_US_MAX + 1)},
     "metadata of none": {"metadata": {5: msgspec.Raw(b"{}")}},
 }
 
@@ -175,6 +177,16 @@ def test_a_header_that_does_not_fit_is_refused(name: str) -> None:
     usages, rejections = decode_usage(broken, NOW_MS)
     assert usages == []
     assert [rejection.index for rejection in rejections] == [None]
+
+
+@pytest.mark.parametrize("at_s", [-1e-6, OCCURRED_S_MAX + 1e-3, math.nan, math.inf])
+def test_a_time_that_is_none_is_refused(at_s: float) -> None:
+    """With the whole frame, like any other garbage."""
+    frame = encode_frame([record(), record()])
+    assert frame is not None
+    at = open_frame(frame).times_at
+    with pytest.raises(FrameError, match="time"):
+        decode_frame(frame[:at] + struct.pack("<d", at_s) + frame[at + 8 :])
 
 
 def test_a_record_of_a_frame_is_judged_by_itself() -> None:

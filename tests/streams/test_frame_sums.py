@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from outlay.frame import OCCURRED_US_MAX, Call, Column, open_frame
+from outlay.frame import OCCURRED_S_MAX, Call, Column, open_frame
 from outlay.framing import encode_frame
 from outlay.judging import Usage, decode_usage, latest_us
 from outlay.spender import Spender
@@ -21,6 +23,7 @@ from streams.sums import Sums
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
+NOON_S = NOW.timestamp()
 
 
 def record(**fields: Any) -> UsageRecord:
@@ -56,7 +59,7 @@ columns = st.builds(
     st.sampled_from(["", "B", "H", "I", "Q"]),
     st.sampled_from([
         -1, 0, 1, 2, 255, 2**31, TOKENS_MAX, EXECUTIONS_MAX, 10**18, 2**62, 2**63, 2**64,
-        OCCURRED_US_MAX, NOW_MS * 1000, (NOW_MS + 86_400_000) * 1000,
+        OCCURRED_S_MAX, NOW_MS * 1000, (NOW_MS + 86_400_000) * 1000,
     ]),
 )  # fmt: skip
 calls = st.lists(
@@ -72,7 +75,7 @@ spenders = st.lists(
 ).map(" ".join)  # fmt: skip
 changes = st.fixed_dictionaries({}, optional={
     "spenders": spenders, "calls": calls, "spender": columns, "call": columns,
-    "occurred_us": columns, "cost_nano": columns, "input_tokens": columns,
+    "cost_nano": columns, "input_tokens": columns,
     "output_tokens": columns, "executions": columns, "sequence": columns,
     "metadata": st.just({0: msgspec.Raw(b"{}")}),
 })  # fmt: skip
@@ -83,7 +86,7 @@ def changed(frame: bytes, fields: dict[str, Any], filler: bytes) -> bytes:
     opened = open_frame(frame)
     header = msgspec.structs.replace(opened.header, **fields)
     body = bytearray(frame[opened.ids_at :])
-    need = 16 * header.count + sum(
+    need = 24 * header.count + sum(
         column.width * header.count
         for name in header.__struct_fields__
         if isinstance(column := getattr(header, name), Column)
@@ -165,9 +168,6 @@ def test_what_is_plain_counts_as_it_does_one_by_one(
         ("sequence", Column("", 2**63 - 1), True),
         ("sequence", Column("", 2**63), False),
         ("sequence", Column("", -1), False),
-        ("occurred_us", Column("", NOW_MS * 1_000 + 86_400 * 10**6), True),
-        ("occurred_us", Column("", NOW_MS * 1_000 + 86_400 * 10**6 + 1), False),
-        ("occurred_us", Column("", -1), False),
     ],
 )
 def test_the_bounds_of_a_column(name: str, column: Column, is_plain: bool) -> None:
@@ -182,10 +182,34 @@ def test_the_bounds_of_a_column(name: str, column: Column, is_plain: bool) -> No
     ]
     header = msgspec.json.encode(msgspec.structs.replace(opened.header, **{name: column}))
     value = frame[:4] + len(header).to_bytes(4, "little") + header
-    value += frame[opened.ids_at : opened.ids_at + 32] + b"".join(numbers)
+    value += frame[opened.ids_at : opened.times_at + 16] + b"".join(numbers)
     assert check(value) == is_plain
     if not is_plain:
         assert decode_usage(value, NOW_MS)[1]
+
+
+@pytest.mark.parametrize(
+    ("times_s", "is_plain"),
+    [
+        ((NOON_S, NOON_S + 1e-6), True),
+        ((NOON_S + 86_400, NOON_S + 86_400), True),
+        ((NOON_S + 86_400, NOON_S + 86_400.000001), False),
+        ((NOON_S - 43_200, NOON_S + 43_199.999999), True),
+        ((NOON_S - 43_200.000001, NOON_S), False),
+        ((NOON_S, NOON_S + 43_200), False),
+        ((NOON_S, math.nan), False),
+        ((math.nan, NOON_S), False),
+        ((-1.0, -1.0), False),
+        ((0.0, 86_399.999999), True),
+        ((OCCURRED_S_MAX, math.inf), False),
+    ],
+)
+def test_the_bounds_of_times(times_s: tuple[float, float], is_plain: bool) -> None:
+    """Of one day, in UTC, and none more than a day ahead of the message."""
+    frame = encode_frame([record(), record()])
+    assert frame is not None
+    at = open_frame(frame).times_at
+    assert check(frame[:at] + struct.pack("<2d", *times_s) + frame[at + 16 :]) == is_plain
 
 
 def test_a_spender_that_stands_twice_has_both() -> None:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay import UsageEmitter
+from outlay.framing import decode_message
 from outlay.money import to_nano
 from outlay.training import BudgetExceededError
-from outlay.usage import decode_records
 from tests.library.library_fakes import FakeSender, FakeTopic
 from tests.training.fakes import IDS, THIRD_OF_A_CENT, FakeEmitter, training
 
@@ -156,7 +156,7 @@ def test_the_emitter_of_the_library_takes_what_a_training_reports():
     ):
         for _ in range(3):
             budget.step(THIRD_OF_A_CENT, metadata={"epoch": 1})
-    records = [record for *_, value in topic.messages() for record in decode_records(value)]
+    records = [record for *_, value in topic.messages() for record in decode_message(value)]
     assert sum(to_nano(record.cost_usd) for record in records) == 10_000_000
     assert [{name: getattr(record, name) for name in IDS} for record in records] == [IDS] * 3
     assert (emitter.stats.sent, emitter.stats.invalid) == (3, 0)
