@@ -35,7 +35,8 @@ class Part:
         """The same for packing."""
         texts = [each.json for each in self.records]
         message = texts[0] if len(texts) == 1 else b"[%b]" % b",".join(texts)
-        return Bundle(self.partition, [each.record for each in self.records], message)
+        records = [each.record for each in self.records]
+        return Bundle(self.partition, records, frames=False, message=message)
 
 
 class Ticket:
@@ -140,7 +141,7 @@ class Lane:
 def packed(parts: Sequence[Part]) -> Pack:
     """One message of these parts, which are of one partition."""
     bundles = [part.bundle() for part in parts]
-    pack = Pack(0, bundles[0].partition, 0.0, frames=True)
+    pack = Pack(0, bundles[0], 0.0)
     for bundle in bundles:
         pack.add(bundle)
     return pack

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from bench.kafka import READ_TIMEOUT_S, consumer, frame_of
+from bench.kafka import READ_TIMEOUT_S, array_of, consumer
 from bench.plan import Plan
 from bench.report import Report
 from bench.usage import ORGANIZATION, PARTITIONS, Sample, Usage
@@ -40,7 +40,11 @@ DELIVERED_PER_S_MIN = 150_000
 def run(plan: Plan, report: Report) -> None:
     """Measure calls and deliveries, and a list and a bare producer beside them."""
     fleet = _Fleet(plan, report)
-    variants = {"emit_call_us": fleet.call_us, "delivered_per_s": fleet.delivered_per_s}
+    variants = {
+        "emit_call_us": fleet.call_us,
+        "delivered_per_s": fleet.delivered_per_s,
+        "delivered_frames_per_s": fleet.delivered_frames_per_s,
+    }
     if not plan.smoke:
         variants |= {
             "emit_paced_call_us": fleet.paced_call_us,
@@ -129,7 +133,14 @@ class _Fleet:
 
     def delivered_per_s(self) -> float:
         """From the first call until all is delivered; a full buffer is waited for."""
-        with self._emitter() as emitter:
+        return self._delivered_per_s("delivered", frames=False)
+
+    def delivered_frames_per_s(self) -> float:
+        """The same by columns."""
+        return self._delivered_per_s("delivered_frames", frames=True)
+
+    def _delivered_per_s(self, name: str, *, frames: bool) -> float:
+        with self._emitter(frames=frames) as emitter:
             emit = emitter.emit
             cpu_s, started = time.process_time(), time.perf_counter()
             for team_id, user_id, agent_id, cost_usd, input_tokens, output_tokens in self._calls:
@@ -139,11 +150,11 @@ class _Fleet:
                     input_tokens=input_tokens, output_tokens=output_tokens,
                 ):  # fmt: skip
                     time.sleep(PAUSE_S)
-            self._report.expect("flushed, delivered", emitter.flush(FLUSH_TIMEOUT_S), True)
+            self._report.expect(f"flushed, {name}", emitter.flush(FLUSH_TIMEOUT_S), True)
             elapsed = time.perf_counter() - started
             cpu_s = time.process_time() - cpu_s
-        self._check("delivered", self._calls, emitter)
-        self._report.add("delivered_cpu_us_per_record", cpu_s / len(self._calls) * 1e6)
+        self._check(name, self._calls, emitter)
+        self._report.add(f"{name}_cpu_us_per_record", cpu_s / len(self._calls) * 1e6)
         return len(self._calls) / elapsed
 
     def append_us(self) -> float:
@@ -180,9 +191,9 @@ class _Fleet:
             await asyncio.gather(*sent)
             return len(self._calls) / (time.perf_counter() - started)
 
-    def _emitter(self) -> UsageEmitter:
+    def _emitter(self, *, frames: bool = False) -> UsageEmitter:
         """One that is connected, and asleep."""
-        emitter = UsageEmitter(self._servers, topics=self._names)
+        emitter = UsageEmitter(self._servers, topics=self._names, frames=frames)
         emitter.flush()
         time.sleep(2 * LINGER_S)
         return emitter
@@ -259,8 +270,8 @@ def _packed(samples: list[Sample]) -> list[tuple[int, bytes]]:
         parts = filling[sample.partition]
         parts.append(sample.json)
         if len(parts) == records_max:
-            messages.append((sample.partition, frame_of(parts)))
+            messages.append((sample.partition, array_of(parts)))
             parts.clear()
     return messages + [
-        (partition, frame_of(parts)) for partition, parts in filling.items() if parts
+        (partition, array_of(parts)) for partition, parts in filling.items() if parts
     ]

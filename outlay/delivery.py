@@ -95,12 +95,12 @@ class Delivery:
         self._sender_factory = sender_factory
         self._sender: Sender | None = None
         self._broken = False
-        self._stamper = Stamper(source)
+        self._stamper = Stamper(source, frames=frames)
         self._buffer_records_max = buffer_records_max
         self._linger_s = linger_s
         self._in_flight_max = in_flight_max
         self._on_delivered = on_delivered
-        self._packer = Packer(pack_records_max, pack_bytes_max, frames=frames)
+        self._packer = Packer(pack_records_max, pack_bytes_max)
         self._stamped: deque[Bundle] = deque()  # what the packs had no room for yet
         self._taken = 0
         self._packs_left = PACKS_PER_CONNECTION_MAX

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from outlay.framing import FRAME_RECORDS_MIN, encode_frame
+from outlay.framing import FRAME_RECORDS_MIN, HEADER_BYTES_MAX, frame_part, join_parts
 from outlay.topics import usage_key
 from outlay.usage import UsageRecord, decode_records, encode_usage
 
@@ -19,74 +19,101 @@ _COMMA_BYTES = 1
 
 
 class Bundle:
-    """Records of one partition, in order, with their JSON: one after the other, between commas.
+    """Records of one partition, in order, ready to travel: by columns, or as JSON.
 
-    `message` is what `encode_usage` makes of them. What belongs together is encoded in one go:
-    that takes half as long as one by one.
+    What belongs together is made ready in one go: that takes half as long as one by one, and as
+    later. `frames` says whether it may be by columns, and `message` is what `encode_usage` makes of
+    the records, where somebody has it already. `size_bytes` is what the larger of both takes.
+
+    Raises any `Exception` where records cannot be encoded.
     """
 
-    __slots__ = ("json", "partition", "records")
+    __slots__ = ("_message", "part", "partition", "records", "size_bytes")
 
-    def __init__(self, partition: int, records: list[UsageRecord], message: bytes) -> None:
+    def __init__(
+        self,
+        partition: int,
+        records: list[UsageRecord],
+        *,
+        frames: bool,
+        message: bytes | None = None,
+    ) -> None:
         self.partition = partition
         self.records = records
-        self.json = message if len(records) == 1 else memoryview(message)[1:-1]
+        self.part = frame_part(records) if frames else None
+        self._message = message
+        self.size_bytes = 0 if self.part is None else self.part.size_bytes
+        if self.part is None or len(records) < FRAME_RECORDS_MIN:
+            self.size_bytes = max(self.size_bytes, len(self.json) + _COMMA_BYTES)
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def json(self) -> bytes | memoryview:
+        """The records one after the other, between commas; made when it is asked for."""
+        if self._message is None:
+            self._message = encode_usage(self.records)
+        return self._message if len(self.records) == 1 else memoryview(self._message)[1:-1]
 
     def halves(self) -> list[Bundle]:
         """The same in two bundles."""
         middle = len(self.records) // 2
         parts = self.records[:middle], self.records[middle:]
-        return [Bundle(self.partition, part, encode_usage(part)) for part in parts]
+        return [Bundle(self.partition, p, frames=self.part is not None) for p in parts]
 
 
 class Pack:
     """Records that travel together to one partition, in order.
 
-    `size_bytes` is how large they are as JSON; a frame that is larger than that is not sent.
+    They go as a frame when all of them may and they are many. `size_bytes` is what their message
+    takes at most.
     """
 
-    __slots__ = (
-        "_frames", "_message", "_parts", "_records", "born_s", "number", "partition", "size_bytes",
-    )  # fmt: skip
+    __slots__ = ("_bundles", "_count", "_message", "born_s", "number", "partition", "size_bytes")
 
-    def __init__(self, number: int, partition: int, born_s: float, *, frames: bool) -> None:
+    def __init__(self, number: int, first: Bundle, born_s: float) -> None:
         self.number = number
-        self.partition = partition
+        self.partition = first.partition
         self.born_s = born_s
-        self.size_bytes = _BRACKETS_BYTES
-        self._parts: list[bytes | memoryview] = []
-        self._records: list[UsageRecord] = []
-        self._frames = frames
+        self.size_bytes = HEADER_BYTES_MAX if first.part is not None else _BRACKETS_BYTES
+        self._bundles: list[Bundle] = []
+        self._count = 0
         self._message: bytes | None = None
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._count
+
+    def takes(self, bundle: Bundle, records_max: int, bytes_max: int) -> bool:
+        """Whether it has room for a bundle, and travels in the same way."""
+        return (
+            self._count + len(bundle) <= records_max
+            and self.size_bytes + bundle.size_bytes <= bytes_max
+            and (self._bundles[0].part is None) == (bundle.part is None)
+        )
 
     def add(self, bundle: Bundle) -> None:
         """Put a bundle at its end."""
-        self._parts.append(bundle.json)
-        self._records += bundle.records
-        self.size_bytes += len(bundle.json) + _COMMA_BYTES
+        self._bundles.append(bundle)
+        self._count += len(bundle)
+        self.size_bytes += bundle.size_bytes
 
     @property
     def key(self) -> bytes | None:
         """The message's key; several records go keyless: they may be of several agents."""
-        if len(self._records) > 1:
+        if self._count > 1:
             return None
-        return usage_key(self._records[0].organization_id, self._records[0].agent_id)
+        first = self._bundles[0].records[0]
+        return usage_key(first.organization_id, first.agent_id)
 
     def message(self) -> bytes:
         """An object for one record, an array for several, and a frame for many; made once."""
         if self._message is None:
-            frame = None
-            if self._frames and len(self._records) >= FRAME_RECORDS_MIN:
-                frame = encode_frame(self._records)
-            if frame is None or len(frame) > self.size_bytes:
-                frame = self._json()
-            self._message = frame
+            parts = [bundle.part for bundle in self._bundles if bundle.part is not None]
+            if self._count >= FRAME_RECORDS_MIN and len(parts) == len(self._bundles):
+                self._message = join_parts(parts)
+            else:
+                self._message = self._json()
         return self._message
 
     def records(self) -> list[UsageRecord]:
@@ -94,8 +121,8 @@ class Pack:
         return decode_records(self._json())
 
     def _json(self) -> bytes:
-        joined = b",".join(self._parts)
-        return joined if len(self._records) == 1 else b"[%b]" % joined
+        joined = b",".join([bundle.json for bundle in self._bundles])
+        return joined if self._count == 1 else b"[%b]" % joined
 
 
 class Lane:
@@ -124,18 +151,17 @@ class Packer:
     so that their number stays in its bound.
     """
 
-    def __init__(self, records_max: int, bytes_max: int, *, frames: bool) -> None:
+    def __init__(self, records_max: int, bytes_max: int) -> None:
         self.lanes: dict[int, Lane] = {}
         self.closed = 0
         self.last_number = 0
         self._records_max = records_max
         self._bytes_max = bytes_max
-        self._frames = frames
 
     def takes(self, bundle: Bundle) -> bool:
         """Whether a pack has room for a bundle; a record by itself always has."""
         count = len(bundle)
-        size_bytes = _BRACKETS_BYTES + len(bundle.json) + _COMMA_BYTES
+        size_bytes = HEADER_BYTES_MAX + bundle.size_bytes
         return count == 1 or (count <= self._records_max and size_bytes <= self._bytes_max)
 
     def add(self, bundle: Bundle, now_s: float) -> None:
@@ -147,16 +173,12 @@ class Packer:
         if lane is None:
             lane = self.lanes[bundle.partition] = Lane()
         pack = lane.filling
-        if pack is not None and (
-            len(pack) + len(bundle) > self._records_max
-            or pack.size_bytes + len(bundle.json) + _COMMA_BYTES > self._bytes_max
-        ):
+        if pack is not None and not pack.takes(bundle, self._records_max, self._bytes_max):
             self.close(lane)
             pack = None
         if pack is None:
             self.last_number += 1
-            pack = Pack(self.last_number, bundle.partition, now_s, frames=self._frames)
-            lane.filling = pack
+            pack = lane.filling = Pack(self.last_number, bundle, now_s)
         pack.add(bundle)
         if len(pack) >= self._records_max:
             self.close(lane)

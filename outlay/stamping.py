@@ -41,10 +41,14 @@ _replace = msgspec.structs.replace
 
 
 class Stamper:
-    """Makes records of items, valid ones only, and counts them as this source's."""
+    """Makes records of items, valid ones only, and counts them as this source's.
 
-    def __init__(self, source: str) -> None:
+    `frames` says whether many of them may travel as a frame.
+    """
+
+    def __init__(self, source: str, *, frames: bool) -> None:
         self._source = source
+        self._frames = frames
         self._sequence = 1
 
     def stamp(self, items: Sequence[Item], partitions: int, on_invalid: OnInvalid) -> list[Bundle]:
@@ -73,7 +77,7 @@ class Stamper:
             return []
         if record.source == self._source:
             self._sequence += 1
-        return [Bundle(partition, [record], message)]
+        return [Bundle(partition, [record], frames=self._frames, message=message)]
 
     # -- many together: to the same result, in a fifth of the time
 
@@ -89,7 +93,7 @@ class Stamper:
                 lanes[partition].append(draft)
             else:
                 lanes[partition] = [draft]
-        return [Bundle(partition, lane, encode_usage(lane)) for partition, lane in lanes.items()]
+        return [Bundle(partition, lane, frames=self._frames) for partition, lane in lanes.items()]
 
     def _drafts(self, items: Sequence[Item]) -> list[Draft]:
         """What `UsageRecord.new` makes of the fields of each, as are those of records."""

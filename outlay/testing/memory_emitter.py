@@ -52,7 +52,7 @@ class InMemoryEmitter(UsageEmitter):
         self._broker = broker
         self._buffer_records_max = buffer_records_max
         self._on_delivered = on_delivered
-        self._stamper = Stamper(self.source)
+        self._stamper = Stamper(self.source, frames=False)
         self._waiting: deque[Item] = deque()
         self._watchers = Watchers(logger)
         self._emitted = self._dropped_before = 0

@@ -11,7 +11,7 @@ from outlay.packing import Bundle, Pack, Packer
 
 def packed(bundles: Sequence[Bundle]) -> list[Pack]:
     """Bundles in packs, in order within each partition, by the bounds of an emitter."""
-    packer = Packer(PACK_RECORDS_MAX, PACK_BYTES_MAX, frames=True)
+    packer = Packer(PACK_RECORDS_MAX, PACK_BYTES_MAX)
     left = deque(bundles)
     while left:
         bundle = left.popleft()

@@ -54,10 +54,11 @@ def assert_consistent(stats):
 # -- packing
 
 
-def put(packer, partitions, *records):
+def put(packer, partitions, *records, frames=True):
     """Put records of one agent into their partition's pack."""
     partition = usage_partition("acme", records[0].agent_id, partitions)
-    packer.add(Bundle(partition, list(records), encode_usage(list(records))), 0.0)
+    bundle = Bundle(partition, list(records), frames=frames)
+    packer.add(bundle, 0.0)
 
 
 @given(
@@ -68,12 +69,12 @@ def put(packer, partitions, *records):
 )
 def test_packs_keep_order_and_bounds(records, records_max, bytes_max, frames):
     """Whatever comes, a pack has one partition, its agents' order, and neither bound is passed."""
-    packer = Packer(records_max, bytes_max, frames=frames)
+    packer = Packer(records_max, bytes_max)
     for number, (agent, size) in enumerate(records):
         record = UsageRecord.new(
             **USAGE | {"agent_id": f"a{agent}"}, sequence=number, metadata={"x": "y" * size}
         )
-        put(packer, 3, record)
+        put(packer, 3, record, frames=frames)
     packer.close_due(0.0, 10**6)
     seen = []
     while leaving := list(packer.leave()):
@@ -101,7 +102,7 @@ def test_packs_keep_order_and_bounds(records, records_max, bytes_max, frames):
 
 def test_one_pack_leaves_a_lane_at_a_time():
     """So that what is sent again cannot overtake; one that has not left is the next again."""
-    packer = Packer(1, 10_000, frames=True)
+    packer = Packer(1, 10_000)
     records = [UsageRecord.new(**USAGE, sequence=number) for number in range(3)]
     for record in records:
         put(packer, 1, record)
@@ -525,11 +526,11 @@ def test_after_a_message_that_is_refused_the_others_go_on(topic_prefix):
     emitter = UsageEmitter(
         topic_prefix.bootstrap_servers, topics=topic_prefix.names, pack_bytes_max=1_000_000
     )
-    topic_prefix.limit_messages(topic_prefix.names.usage, 2_000)
+    topic_prefix.limit_messages(topic_prefix.names.usage, 20_000)
     with emitter:
         emitter.emit(**USAGE)
         assert emitter.flush()
-        for _ in range(200):  # one pack of some 4 kB
+        for _ in range(200):  # one pack of some 40 kB
             emitter.emit(**USAGE)
         assert emitter.flush()
         assert emitter.stats.failed == 200

@@ -120,7 +120,9 @@ def test_many_together_are_what_each_is_alone(calls):
     given_ids = {"id": SOURCE}
     errors, found = [], [[], [], []]
     items = [Item(None, (), dict(fields), AT_S) for fields in calls]
-    for bundle in Stamper(SOURCE).stamp(items, 3, lambda _, error: errors.append(error)):
+    for bundle in Stamper(SOURCE, frames=True).stamp(
+        items, 3, lambda _, error: errors.append(error)
+    ):
         message = bundle.json if len(bundle) == 1 else b"[%b]" % bundle.json
         for record in decode_records(message):
             fields = given_ids if record.id == SOURCE else {}
@@ -152,13 +154,15 @@ def stamped(stamper, items):
 )
 def test_fields_and_records_together_are_what_each_is_alone(items):
     """Records that were made before among them, and what is neither: also for the same reasons."""
-    assert stamped(Stamper(SOURCE), items) == stamped(OneByOne(SOURCE), items)
+    assert stamped(Stamper(SOURCE, frames=True), items) == stamped(
+        OneByOne(SOURCE, frames=True), items
+    )
 
 
 def test_ids_are_new():
     """Also those that are made together, and more of them than one begin lasts for."""
     items = [Item(None, (), dict(USUAL), AT_S) for _ in range(500)]
-    stamper = Stamper(SOURCE)
+    stamper = Stamper(SOURCE, frames=True)
     ids = new_ids(10_000)
     for _ in range(3):
         (bundle,) = stamper.stamp(items, 1, lambda _, error: pytest.fail(str(error)))
