@@ -477,13 +477,15 @@ def test_bounds_that_cannot_be_are_refused(wrong):
 # -- on a real broker
 
 
-def test_20000_records_arrive_once_and_packed(topic_prefix):
+@pytest.mark.parametrize("frames", [False, True], ids=["json", "frames"])
+def test_20000_records_arrive_once_and_packed(topic_prefix, frames):
     """From threads and from async code, on a real broker, each in its agent's partition."""
     topic_prefix.create(usage=4)
     told = Counter()
     emitter = UsageEmitter(
         topic_prefix.bootstrap_servers,
         topics=topic_prefix.names,
+        frames=frames,
         on_delivered=lambda details: told.update([(details.partition, details.offset)]),
     )
     with emitter:
@@ -510,6 +512,7 @@ def test_20000_records_arrive_once_and_packed(topic_prefix):
     assert len(usages) == len({usage.record.id for _, usage in usages}) == 20_000
     assert sorted(usage.record.sequence for _, usage in usages) == list(range(1, 20_001))
     assert len(messages) < 1_000
+    assert any(is_frame(message.value) for message in messages) == frames
     assert told == Counter((message.partition, message.offset) for message in messages)
     by_agent = defaultdict(list)
     for partition, usage in usages:
