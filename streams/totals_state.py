@@ -16,7 +16,7 @@ from schemas.messages import AuditRecord, DeadLetter
 from streams import messages
 from streams.alert_configs import AlertConfigs
 from streams.audit import audit_message
-from streams.batch import Batch, SourceRecord, unseen
+from streams.batch import Batch, SourceRecord, is_due, unseen
 from streams.budgets import Budgets, RequestError, showable
 from streams.counts import Count
 from streams.crossings import Crossings
@@ -32,6 +32,10 @@ REJECTED_MAX = 10_000
 
 AUDITS_MAX = 10_000
 """How many audit records may wait for a flush before the stage stops reading."""
+
+COMMIT_INTERVAL_MS = 1_000
+"""How often offsets are committed by themselves, in milliseconds. Each flush of the partials leaves a
+commit marker behind what it tells, and a transaction for that alone would be a third of all."""
 
 
 class TotalsState:
@@ -71,6 +75,7 @@ class TotalsState:
             alerts_changelog: self.crossings,
         }
         self._committed: dict[str, int] = {}
+        self._committed_at_ms = 0
         self._hold: dict[str, int] = {}
         self._rejected: list[DeadLetter] = []
         self._audits: list[AuditRecord] = []
@@ -196,12 +201,14 @@ class TotalsState:
         ]
         waits = self.holds or self.decisions.waiting or self.crossings.waiting
         settled = not waits and self.positions != self._committed
-        if not (configs or outputs or changelog or letters or settled):
+        if not (configs or outputs or changelog or letters) and not (
+            settled and is_due(now_ms, self._committed_at_ms, COMMIT_INTERVAL_MS)
+        ):
             return None
         self._rejected.clear()
         offsets = {}
         if settled:
-            self._committed = dict(self.positions)
+            self._committed, self._committed_at_ms = dict(self.positions), now_ms
             offsets = {(topic, self.partition): at for topic, at in self.positions.items()}
         plan = cut(_units([*outputs, *letters], changelog), offsets)
         if not configs:
