@@ -228,7 +228,15 @@ class Delivery:
     async def _send(self, lane: Lane, pack: Pack) -> None:
         assert self._sender is not None
         try:
-            delivery = await self._sender.send(pack.partition, pack.key, pack.message())
+            message = pack.message()
+        except Exception as error:  # it would be so each time
+            self._count(failed=len(pack))
+            self._log_failed.warning("%d usage records cannot be encoded: %r", len(pack), error)
+            self._end(lane)
+            self._wake.set()
+            return
+        try:
+            delivery = await self._sender.send(pack.partition, pack.key, message)
         except Exception as error:
             self._packer.put_back(lane)  # nothing has left
             self._broken = True
@@ -247,12 +255,16 @@ class Delivery:
             self._count(failed=len(pack))
             self._log_failed.warning("%d usage records failed to be sent: %r", len(pack), error)
             if self.watchers.all:
-                records = pack.records()
+                records = self._records(pack)
                 self.watchers.tell(lambda watcher: watcher.failed(records))
         else:
             self._pauses.reset()
             self._count(sent=len(pack))
             self._tell(pack, offset)
+        self._end(lane)
+
+    def _end(self, lane: Lane) -> None:
+        """A lane's pack is settled; the next may leave."""
         self._packer.settle(lane)
         self._update_room()
         self._advance_flushes()
@@ -260,13 +272,21 @@ class Delivery:
     def _tell(self, pack: Pack, offset: int) -> None:
         if self._on_delivered is None and not self.watchers.all:
             return
-        records = tuple(pack.records())
+        records = self._records(pack)
         self.watchers.tell(lambda watcher: watcher.delivered(pack.partition, offset, records))
         if self._on_delivered is not None:
             try:
                 self._on_delivered(Delivered(pack.partition, offset, records))
             except Exception:
                 logger.exception("on_delivered failed")
+
+    @staticmethod
+    def _records(pack: Pack) -> tuple[UsageRecord, ...]:
+        try:
+            return tuple(pack.records())
+        except Exception:  # its lane goes on all the same
+            logger.exception("the records of a message cannot be told")
+            return ()
 
     def _count(self, *, sent: int = 0, failed: int = 0, invalid: int = 0) -> None:
         old = self.settled

@@ -21,6 +21,7 @@ from outlay.background import cancelled
 from outlay.closing import Closing
 from outlay.counting import Counter, QuietLog
 from outlay.delivery import Delivered, Delivery, OnDelivered, logger
+from outlay.frame import RECORDS_MAX as FRAME_RECORDS_MAX
 from outlay.judging import MESSAGE_BYTES_MAX, RECORDS_PER_MESSAGE_MAX
 from outlay.money import Money
 from outlay.sending import Compression, KafkaSender, SenderFactory
@@ -136,7 +137,8 @@ class UsageEmitter(Closing):
         sender_factory: SenderFactory | None = None,
     ) -> None:
         _check_bound("buffer_records_max", buffer_records_max)
-        _check_bound("pack_records_max", pack_records_max, RECORDS_PER_MESSAGE_MAX)
+        records_max = FRAME_RECORDS_MAX if frames else RECORDS_PER_MESSAGE_MAX
+        _check_bound("pack_records_max", pack_records_max, records_max)
         _check_bound("pack_bytes_max", pack_bytes_max, MESSAGE_BYTES_MAX)
         _check_bound("in_flight_max", in_flight_max)
         if not linger_s >= 0:

@@ -25,13 +25,15 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from outlay.money import COST_NANO_MAX
+from outlay.nesting import NESTING_MAX, depth_exceeds
 from outlay.scope import ID_LENGTH_MAX
 from outlay.usage import EXECUTIONS_MAX, SEQUENCE_MAX, TOKENS_MAX
 
 MAGIC = b"OUT1"
 
-RECORDS_MAX = 10_000
-"""How many records a frame may hold."""
+RECORDS_MAX = 2_000
+"""How many records a frame may hold: each may come to have a spender of kilobytes that stands in
+the frame once."""
 
 OCCURRED_S_MAX = 2**32 - 1
 """Up to when a record in a frame may be dated, in seconds since 1970: so far a double tells one
@@ -182,8 +184,11 @@ def open_frame(value: bytes) -> Frame:
     start = _HEAD_BYTES + int.from_bytes(value[len(MAGIC) : _HEAD_BYTES], "little")
     if not is_frame(value) or not _HEAD_BYTES < start <= len(value):
         raise FrameError("not a frame")
+    encoded = value[_HEAD_BYTES:start]
+    if depth_exceeds(encoded, NESTING_MAX):  # how deep a decoder goes depends on who asks it
+        raise FrameError(f"not a frame: its header nests deeper than {NESTING_MAX} levels")
     try:
-        header = _decode_header(value[_HEAD_BYTES:start])
+        header = _decode_header(encoded)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"not a frame: {error}") from None
     columns_at = {}

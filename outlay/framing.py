@@ -41,6 +41,7 @@ HEADER_BYTES_MAX = 1_024
 
 _RECORD_BYTES_MAX = ID_BYTES + TIME_BYTES + 8 * len(COLUMNS) + 1  # and a space between spenders
 _INDEX_BYTES_MAX = 8
+_NAME_TYPES: set[type] = {str, type(None)}
 _UUID_LENGTH = 36
 _HEX_LENGTH = 2 * ID_BYTES
 _HEX_AT = [at for at in range(_UUID_LENGTH) if at not in (8, 13, 18, 23)]
@@ -59,61 +60,71 @@ class FramePart(NamedTuple):
     executions: Sequence[int]
     sequences: Sequence[int]
     metadata: Sequence[msgspec.Raw]
-
-    @property
-    def size_bytes(self) -> int:
-        """What it adds to a frame at most, beside `HEADER_BYTES_MAX`."""
-        count = len(self.times_s)
-        kinds = set(self.calls)
-        size_bytes = count * _RECORD_BYTES_MAX + sum(map(len, self.spenders))
-        size_bytes += len(encode_header(list(kinds)))
-        for raw in self.metadata:
-            if raw is not NO_METADATA:
-                size_bytes += len(bytes(raw)) + _INDEX_BYTES_MAX
-        return size_bytes
+    size_bytes: int
+    """What it adds to a frame at most, beside `HEADER_BYTES_MAX`."""
 
 
 def frame_part(records: Sequence[UsageRecord]) -> FramePart | None:
     """Valid records by columns; None where one of them cannot stand in a frame exactly as it is.
 
     That is one whose id is no UUID in lower case, that is dated before 1970 or beyond
-    `OCCURRED_S_MAX`, or that holds bytes for a text. To make it while the records are at hand takes
-    half as long as later.
+    `OCCURRED_S_MAX`, or that holds what is no text, number or truth itself but is encoded like one.
+    To make it while the records are at hand takes half as long as later.
     """
-    try:
-        return _frame_part(records)
-    except TypeError:
-        return None
-
-
-def _frame_part(records: Sequence[UsageRecord]) -> FramePart | None:
     (
         ids, occurred_at, organizations, agents, costs, teams, users, providers, models,
         input_tokens, output_tokens, successes, executions, sources, sequences, kinds, metadata,
     ) = zip(*map(astuple, records), strict=True)  # fmt: skip
+    names = organizations, agents, teams, users, providers, models
+    numbers = input_tokens, output_tokens, executions, sequences
+    if not (
+        _are(_NAME_TYPES, *names)
+        and _are({int}, *numbers)
+        and _are({str}, ids, sources, kinds)
+        and _are({bool}, successes)
+    ):
+        return None
     packed_ids = _pack_ids(ids)
     times_s = list(map(datetime.timestamp, occurred_at))
     if packed_ids is None or min(times_s) < 0 or max(times_s) > OCCURRED_S_MAX:
         return None
-    call = providers, models, successes, kinds, sources
+    spenders = list(map(spender_key, organizations, teams, users, agents))
+    calls = _calls((providers, models, successes, kinds, sources))
     return FramePart(
         packed_ids,
         times_s,
-        list(map(spender_key, organizations, teams, users, agents)),
-        _calls(call),
+        spenders,
+        calls,
         to_nanos(costs),
         input_tokens,
         output_tokens,
         executions,
         sequences,
         metadata,
+        _size_bytes(spenders, calls, metadata),
     )
+
+
+def _are(types: set[type], *columns: Sequence[Any]) -> bool:
+    """Whether all values are of these types, not of others derived from them."""
+    return all(set(map(type, column)) <= types for column in columns)
+
+
+def _size_bytes(
+    spenders: Sequence[str], calls: Sequence[tuple[Any, ...]], metadata: Sequence[msgspec.Raw]
+) -> int:
+    size_bytes = len(spenders) * _RECORD_BYTES_MAX + sum(map(len, spenders))
+    size_bytes += len(encode_header(list(set(calls))))
+    for raw in metadata:
+        if raw is not NO_METADATA:
+            size_bytes += len(bytes(raw)) + _INDEX_BYTES_MAX
+    return size_bytes
 
 
 def join_parts(parts: Sequence[FramePart]) -> bytes:
     """The frame of these records, `RECORDS_MAX` at most."""
     times_s, spenders, calls, costs_nano, inputs, outputs, executions, sequences, metadata = (
-        list(chain.from_iterable(columns)) for columns in list(zip(*parts, strict=True))[1:]
+        list(chain.from_iterable(columns)) for columns in list(zip(*parts, strict=True))[1:-1]
     )
     names, spender_numbers = _number(spenders)
     if len(names) == len(spenders):

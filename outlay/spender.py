@@ -15,6 +15,8 @@ from outlay.scope import ID_LENGTH_MAX, quote_id
 SPENDER_KEYS_CACHE_MAX = 65_536
 """How many spenders' keys are kept ready."""
 
+_KEY_LENGTH_MAX = 4 * 12 * ID_LENGTH_MAX + 3  # ids of four bytes a character, percent-encoded
+
 Spender = tuple[str, str | None, str | None, str]
 """The ids of organization, team, user and agent."""
 
@@ -44,6 +46,8 @@ def parse_spender(key: str) -> Spender:
     Raises:
         ValueError: no record of usage is of such a spender, or its key is written otherwise.
     """
+    if len(key) > _KEY_LENGTH_MAX:  # before anything is made of it
+        raise ValueError(f"not a spender's key: it has {len(key)} characters")
     parts = key.split("/")
     if not _is_plain(key):
         parts = [unquote(part) for part in parts]

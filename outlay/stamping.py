@@ -37,6 +37,7 @@ _NO_TIMESTAMP_MS = -1  # what is dated in the future is judged by the broker's c
 
 _from_timestamp = datetime.fromtimestamp
 _to_json = msgspec.json.Encoder().encode
+_from_json = msgspec.json.Decoder().decode
 _replace = msgspec.structs.replace
 
 
@@ -72,12 +73,13 @@ class Stamper:
         try:
             record, message = self._closely(items[0])
             partition = usage_partition(record.organization_id, record.agent_id, partitions)
+            bundle = Bundle(partition, [record], frames=self._frames, message=message)
         except Exception as error:
             on_invalid(items[0], error)
             return []
         if record.source == self._source:
             self._sequence += 1
-        return [Bundle(partition, [record], frames=self._frames, message=message)]
+        return [bundle]
 
     # -- many together: to the same result, in a fifth of the time
 
@@ -124,7 +126,9 @@ class Stamper:
             if not draft.metadata:
                 draft.metadata = NO_METADATA
             elif draft.metadata is not NO_METADATA:
-                draft.metadata = msgspec.Raw(_to_json(draft.metadata))
+                encoded = _to_json(draft.metadata)
+                _from_json(encoded)  # what is encoded already may stand in it, and be no JSON
+                draft.metadata = msgspec.Raw(encoded)
                 usual = False
             if not usual:
                 unusual.append(draft)

@@ -20,6 +20,7 @@ from outlay.frame import (
     FrameError,
     open_frame,
 )
+from outlay.judging import MESSAGE_BYTES_MAX
 from outlay.spender import Spender, parse_spender
 
 SPENDERS_CACHE_MAX = 131_072
@@ -28,7 +29,7 @@ SPENDERS_CACHE_MAX = 131_072
 SUM_MAX = 2**62
 """Up to where sums are kept here, in nano-dollars or tokens: far from the end of an int64."""
 
-_SLOTS_FIRST = 1_024
+_SLOTS_FIRST = 16  # frames of many days may come at once
 _US_PER_DAY = 86_400 * US_PER_S
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _TYPES = {"B": "<u1", "H": "<u2", "I": "<u4", "Q": "<u8"}
@@ -58,6 +59,8 @@ def plain_frame(value: bytes, latest_us: int) -> PlainFrame | None:
     `latest_us` is up to when one may be dated, in microseconds since 1970. What is not plain is
     for `decode_usage` to judge. Never raises.
     """
+    if len(value) > MESSAGE_BYTES_MAX:
+        return None
     try:
         frame = open_frame(value)
     except FrameError:

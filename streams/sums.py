@@ -70,10 +70,13 @@ class Sums:
 
     def add_frame(self, frame: PlainFrame) -> bool:
         """Add the records of a frame; False when they are to be added one by one instead."""
-        sums = self._frames.setdefault(frame.day, FrameSums())
+        sums = self._frames.get(frame.day)
+        if sums is None:
+            sums = FrameSums()
         before = len(sums)
         if not sums.add(frame):
             return False
+        self._frames[frame.day] = sums
         self.size += len(sums) - before
         return True
 

@@ -34,8 +34,8 @@ AUDITS_MAX = 10_000
 """How many audit records may wait for a flush before the stage stops reading."""
 
 COMMIT_INTERVAL_MS = 1_000
-"""How often offsets are committed by themselves, in milliseconds. Each flush of the partials leaves a
-commit marker behind what it tells, and a transaction for that alone would be a third of all."""
+"""How often offsets are committed by themselves, in milliseconds. Each flush of the partials leaves
+a commit marker behind what it tells, and a transaction for that alone would be a third of all."""
 
 
 class TotalsState:

@@ -9,7 +9,9 @@ import threading
 import time
 from collections import Counter, defaultdict
 from decimal import Decimal
+from enum import IntEnum
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from hypothesis import given
@@ -26,6 +28,17 @@ from outlay.packing import Bundle, Packer
 from outlay.stamping import Item
 from outlay.topics import usage_key, usage_partition
 from outlay.usage import decode_records, encode_usage
+
+
+class Text(str):
+    """No text itself."""
+
+
+class Number(IntEnum):
+    """No number itself."""
+
+    TWO = 2
+
 
 USAGE = {"organization_id": "acme", "agent_id": "a1", "cost_usd": "0.00123"}
 AT_ONCE_S = 0.5  # no network timeout is shorter; a loaded machine needs some
@@ -366,6 +379,47 @@ def test_records_linger_to_travel_together():
         while not topic.messages() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert [len(decode_message(value)) for _, _, value in topic.messages()] == [10]
+
+
+ODD = {
+    "a text of its own": {"organization_id": Text("acme")},
+    "bytes": {"provider": bytearray(b"abc")},
+    "a number of its own": {"executions": Number.TWO},
+    "encoded": {"input_tokens": msgspec.Raw(b"3")},
+    "metadata that is no JSON": {"metadata": msgspec.Raw(b'{"a":}}')},
+}
+
+
+@pytest.mark.parametrize("frames", [False, True], ids=["json", "frames"])
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_record_takes_no_other_with_it(name, frames):
+    """A record is not checked when it is made: it arrives or is invalid, and all others arrive."""
+    topic = FakeTopic()
+    odd = msgspec.structs.replace(UsageRecord.new(**USAGE), **ODD[name])
+    told = []
+    with over(topic, frames=frames, on_delivered=told.append) as emitter:
+        for number in range(20):
+            emitter.emit(**USAGE)
+            if number == 9:
+                emitter.emit(odd)
+        assert emitter.flush(5)
+        stats = emitter.stats
+    arrived = [usage for _, _, value in topic.messages() for usage in decode_usage(value, -1)[0]]
+    assert len(arrived) == stats.sent == 21 - stats.invalid
+    assert stats.invalid <= 1
+    assert sum(len(each.records) for each in told) == stats.sent
+
+
+def test_metadata_that_holds_no_json_is_invalid_alone():
+    """What stands in it encoded already is looked at."""
+    topic = FakeTopic()
+    with over(topic) as emitter:
+        for number in range(10):
+            metadata = {"a": msgspec.Raw(b"}")} if number == 4 else {"a": 1}
+            emitter.emit(**USAGE, metadata=metadata)
+        assert emitter.flush(5)
+        assert (emitter.stats.sent, emitter.stats.invalid) == (9, 1)
+    assert len([u for _, _, value in topic.messages() for u in decode_usage(value, -1)[0]]) == 9
 
 
 def test_a_record_that_comes_just_before_the_background_sleeps_is_seen():

@@ -6,6 +6,7 @@ import contextlib
 import math
 import struct
 from datetime import UTC, datetime, timedelta, timezone
+from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -110,6 +111,28 @@ def test_a_column_gives_back_its_numbers(numbers: list[int]) -> None:
     assert (read or [column.base] * len(numbers)) == numbers
 
 
+class Text(str):
+    """No text itself."""
+
+
+class Number(IntEnum):
+    """No number itself."""
+
+    TWO = 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"organization_id": Text("acme")}, {"agent_id": b"a"}, {"provider": bytearray(b"p")},
+     {"model": msgspec.Raw(b'"m"')}, {"executions": Number.TWO}, {"sequence": Number.TWO},
+     {"input_tokens": msgspec.Raw(b"3")}, {"success": 1}, {"source": Text("s")}],
+    ids=lambda fields: next(iter(fields)),
+)  # fmt: skip
+def test_what_is_only_encoded_like_a_value_is_not_put_into_a_frame(fields: dict[str, Any]) -> None:
+    """A record is not checked when it is made; JSON takes more than columns do."""
+    assert encode_frame([record(), msgspec.structs.replace(record(), **fields)]) is None
+
+
 @pytest.mark.parametrize(
     "odd",
     [
@@ -187,6 +210,28 @@ def test_a_time_that_is_none_is_refused(at_s: float) -> None:
     at = open_frame(frame).times_at
     with pytest.raises(FrameError, match="time"):
         decode_frame(frame[:at] + struct.pack("<d", at_s) + frame[at + 8 :])
+
+
+@pytest.mark.parametrize("calls", [0, 300])
+def test_nesting_is_judged_by_a_rule_and_not_by_the_stack(calls: int) -> None:
+    """Whoever reads a frame, and from however deep: all agree."""
+    frame = encode_frame([record(metadata={"a": 1}), record()])
+    assert frame is not None
+    deep = msgspec.Raw(b'{"a":' * 200 + b"1" + b"}" * 200)
+    value = changed(frame, metadata={0: deep})
+
+    def judge(depth: int) -> Any:
+        return judge(depth - 1) if depth else decode_usage(value, NOW_MS)
+
+    usages, rejections = judge(calls)
+    assert usages == []
+    assert "nests deeper" in rejections[0].reason
+
+
+def test_a_key_is_bounded_before_it_is_read() -> None:
+    """Percent-encoding by the megabyte takes seconds."""
+    with pytest.raises(ValueError, match="characters"):
+        parse_spender("%4/" * 330_000)
 
 
 def test_a_record_of_a_frame_is_judged_by_itself() -> None:

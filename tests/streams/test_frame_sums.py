@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from outlay.frame import OCCURRED_S_MAX, Call, Column, open_frame
 from outlay.framing import encode_frame
-from outlay.judging import Usage, decode_usage, latest_us
+from outlay.judging import MESSAGE_BYTES_MAX, Usage, decode_usage, latest_us
 from outlay.spender import Spender
 from outlay.usage import EXECUTIONS_MAX, TOKENS_MAX, UsageRecord
 from streams.frame_sums import SUM_MAX, FrameSums, plain_frame
@@ -210,6 +210,28 @@ def test_the_bounds_of_times(times_s: tuple[float, float], is_plain: bool) -> No
     assert frame is not None
     at = open_frame(frame).times_at
     assert check(frame[:at] + struct.pack("<2d", *times_s) + frame[at + 16 :]) == is_plain
+
+
+def test_a_frame_that_is_too_large_is_not_plain() -> None:
+    """To the totals as to everybody, whatever a broker lets through compressed."""
+    frame = encode_frame([record(), record()])
+    assert frame is not None
+    at = open_frame(frame).ids_at
+    header = frame[8:at] + b" " * MESSAGE_BYTES_MAX
+    value = frame[:4] + len(header).to_bytes(4, "little") + header + frame[at:]
+    assert not check(value)
+    assert decode_usage(value, NOW_MS)[1]
+
+
+def test_a_frame_that_is_not_added_leaves_nothing() -> None:
+    """Else who sends garbage of many days would fill the memory beside all bounds."""
+    frame = encode_frame([record()])
+    assert frame is not None
+    plain = plain_frame(changed(frame, {"spenders": "acme///"}, b""), latest_us(NOW_MS))
+    assert plain is not None
+    sums = Sums()
+    assert not sums.add_frame(plain)
+    assert (sums.size, sums.by_window(), sums._frames) == (0, {}, {})
 
 
 def test_a_spender_that_stands_twice_has_both() -> None:
