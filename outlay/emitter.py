@@ -33,7 +33,7 @@ from outlay.watching import SpendWatcher
 __all__ = ["Delivered", "EmitterStats", "OnDelivered", "UsageEmitter", "UsageFields"]
 
 BUFFER_RECORDS_MAX = 100_000
-LINGER_S = 0.02
+LINGER_S = 0.01
 PACK_RECORDS_MAX = 1_000
 PACK_BYTES_MAX = 900_000  # with room below Kafka's 1 MiB for the message around it
 IN_FLIGHT_PACKS_MAX = 16

@@ -7,7 +7,7 @@ a record waits for one interval on its way, not for one a stage.
 
 from __future__ import annotations
 
-GATHER_SHARE = 0.125
+GATHER_SHARE = 0.06
 """For how much of an interval what belongs to one burst is gathered."""
 
 REST_PER_FLUSH = 0.25
