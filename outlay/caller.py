@@ -11,6 +11,10 @@ from outlay.standing import UNLIMITED, CheckResult, Standing
 CALLERS_MAX = 65_536
 """How many callers a gateway keeps ready; beyond, the one that came first is forgotten."""
 
+KEYS_LENGTH_MAX = 1_024
+"""Up to how many characters a caller's keys may have together to be kept ready: those of ids of
+250 characters would take a gigabyte."""
+
 Today = tuple[float, float, int]
 """From when until when it is today, in seconds since the epoch, and the day's ordinal."""
 
@@ -95,14 +99,16 @@ class Callers:
         return len(self._callers)
 
     def add(self, ids: Ids) -> Caller:
-        """One more, whose ids are checked.
+        """One more, whose ids are checked; it is kept unless its keys are overlong.
 
         Raises:
             ValueError, TypeError: an id that cannot be.
         """
-        caller = self._callers[ids] = Caller(keys_of(ids))
-        if len(self._callers) > CALLERS_MAX:
-            self._callers.popitem(last=False)
+        caller = Caller(keys_of(ids))
+        if sum(map(len, caller.keys)) <= KEYS_LENGTH_MAX:
+            self._callers[ids] = caller
+            if len(self._callers) > CALLERS_MAX:
+                self._callers.popitem(last=False)
         return caller
 
 

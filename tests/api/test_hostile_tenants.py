@@ -108,7 +108,7 @@ def test_ids_that_are_long_do_not_fill_the_memory(monkeypatch):
         for number in range(35):
             usual = {"organization_id": "acme", "user_id": f"u{number}"}
             assert api.client.post("/api/v1/check", json=usual).status_code == 200
-        assert checked_keys.cache_info().currsize >= 35
+        assert scope_keys.cache_info().currsize >= 35
 
 
 def test_scopes_that_are_asked_about_at_random_do_not_fill_the_memory():

@@ -385,6 +385,20 @@ def test_callers_are_bounded(monkeypatch):
     assert world.gateway._callers.get(("acme", None, None, "a20")) is None
 
 
+def test_callers_with_long_ids_are_not_kept():
+    """Who may ask as often as he likes, with ids as he likes, fills no memory."""
+    world = Told()
+    world.tell(AGENT, monthly(10), month=dollars(10))
+    for number in range(30):
+        user_id = f"{number:02}" + "\N{GRINNING FACE}" * 250
+        for _ in range(3):
+            assert world.gateway.check(organization_id="acme", user_id=user_id).allowed
+            assert not world.gateway.check(
+                organization_id="acme", user_id=user_id, agent_id="a1"
+            ).allowed
+    assert len(world.gateway._callers) == 0
+
+
 class Text(str):
     """A string that is more than one."""
 

@@ -37,5 +37,5 @@ def test_behind_a_backlog_flushes_are_rare(interval_s, now_s):
 def test_a_burst_is_gathered_for_a_fraction_of_an_interval(interval_s, took_s):
     """Longer only after a flush that took long."""
     assert pacing.gather_s(interval_s, took_s) == max(
-        interval_s / 8, min(took_s / 4, 10 * interval_s)
+        0.06 * interval_s, min(took_s / 4, 10 * interval_s)
     )
