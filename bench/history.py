@@ -71,7 +71,7 @@ def _measure_rows(plan: Plan, report: Report) -> None:
         name = f"{prefix}history, one record a message / bare insert"
         report.ratio(name, f"{prefix}history_single_rows_per_s", bare)
     report.note(
-        f"history: messages of {PACK} records, as emitters pack them under load; history_single:"
+        f"history: messages of {PACK} records in arrays of JSON; history_single:"
         " one record a message. Batches are equally large in all of them"
         f" ({packed.batch_rows:,} rows), each insert is on disk when it returns, and the bare one"
         " is given the columns that the sink has found to be the quickest."
