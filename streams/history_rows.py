@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -20,6 +20,7 @@ TABLE = "usage_rows"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DAY_MS = 86_400_000
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _FLOORS_CACHE_MAX = 64  # days of messages whose floors are kept ready
 
 OCCURRED_AT_MIN = datetime(1900, 1, 1, tzinfo=UTC)
@@ -102,16 +103,18 @@ class RowBatch:
 
     # Columns from the start: the garbage collector visits each row of a list of tuples, again and
     # again while it grows.
-    __slots__ = ("_columns", "rejected")
+    __slots__ = ("_columns", "_costs", "_records", "rejected")
 
     table: ClassVar[str] = TABLE
 
     def __init__(self) -> None:
         self._columns: dict[str, list[Any]] = {name: [] for name in _TYPES}
+        self._records: list[UsageRecord] = []
+        self._costs: list[int] = []
         self.rejected = 0
 
     def __len__(self) -> int:
-        return len(self._columns["id"])
+        return len(self._columns["kafka_offset"])
 
     @property
     def late(self) -> int:
@@ -121,29 +124,48 @@ class RowBatch:
     def add(self, message: Message) -> None:
         """Take up what counts of a message. Never raises on what the message holds."""
         partition, offset, timestamp_ms, value = message
-        added = self._judge(value, timestamp_ms)
-        count = len(added["id"])
-        floor_us = _floor_us(timestamp_ms)
-        added["late"] = [at_us < floor_us for at_us in added["occurred_at"]]
-        added["kafka_partition"] = [partition] * count
-        added["kafka_offset"] = [offset] * count
-        added["kafka_index"] = range(count)
-        added["kafka_timestamp"] = [min(max(timestamp_ms, 0), _TIMESTAMP_MS_MAX)] * count
+        floor = _floor_of(timestamp_ms)
+        frame = plain_columns(value, timestamp_ms) if value else None
+        if frame is None:
+            records, costs_nano = self._judge(value, timestamp_ms)
+            self._records += records
+            self._costs += costs_nano
+            lates = [record.occurred_at < floor for record in records]
+        else:
+            self._settle()
+            self._extend(_columns_of_frame(frame))
+            floor_us = (floor - _EPOCH) // _MICROSECOND
+            lates = [at_us < floor_us for at_us in frame.occurred_us]
+        columns, count = self._columns, len(lates)
+        columns["late"] += lates
+        columns["kafka_partition"] += [partition] * count
+        columns["kafka_offset"] += [offset] * count
+        columns["kafka_index"] += range(count)
+        columns["kafka_timestamp"] += [min(max(timestamp_ms, 0), _TIMESTAMP_MS_MAX)] * count
+
+    def _judge(
+        self, value: bytes | None, timestamp_ms: int
+    ) -> tuple[Sequence[UsageRecord], Sequence[int]]:
+        plain = decode_plain((value,), timestamp_ms)
+        if plain is not None:
+            return plain.records, plain.costs_nano
+        usages, rejections = decode_usage(value, timestamp_ms)
+        self.rejected += len(rejections)
+        return [usage.record for usage in usages], [usage.cost_nano for usage in usages]
+
+    def _settle(self) -> None:
+        """Make columns of the records so far: of many at once, not message by message."""
+        if self._records:
+            self._extend(_columns_of(self._records, self._costs))
+            self._records, self._costs = [], []
+
+    def _extend(self, added: Mapping[str, Sequence[Any]]) -> None:
         for name, values in added.items():
             self._columns[name] += values
 
-    def _judge(self, value: bytes | None, timestamp_ms: int) -> dict[str, Sequence[Any]]:
-        if value and (columns := plain_columns(value, timestamp_ms)) is not None:
-            return _columns_of_frame(columns)
-        plain = decode_plain((value,), timestamp_ms)
-        if plain is not None:
-            return _columns_of(plain.records, plain.costs_nano)
-        usages, rejections = decode_usage(value, timestamp_ms)
-        self.rejected += len(rejections)
-        return _columns_of([u.record for u in usages], [u.cost_nano for u in usages])
-
     def columns(self, ingested_at_ms: int) -> Columns:
         """The columns to insert: name, type and values. Times are integers, in the type's unit."""
+        self._settle()
         columns = [(name, _TYPES[name], values) for name, values in self._columns.items()]
         return [*columns, ("ingested_at", "DateTime64(3, 'UTC')", [ingested_at_ms] * len(self))]
 
@@ -157,18 +179,17 @@ def add_until_full(batch: Rows, messages: Sequence[Message], rows_max: int) -> i
     return len(messages)
 
 
-def _floor_us(timestamp_ms: int) -> int:
+def _floor_of(timestamp_ms: int) -> datetime:
     """The start of the oldest day whose totals are kept when a message of that time arrives."""
     if not 0 <= timestamp_ms <= _TIMESTAMP_MS_MAX:  # none, or nonsense: nothing to be late by
-        return _OCCURRED_US_MIN
-    return _floor_us_of_day(timestamp_ms // _DAY_MS)
+        return _NEVER
+    return _floor_of_day(timestamp_ms // _DAY_MS)
 
 
 @lru_cache(maxsize=_FLOORS_CACHE_MAX)
-def _floor_us_of_day(days: int) -> int:
-    """The same for a day, in days since 1970; in microseconds since then."""
-    floor = Window(floor_names(days + _EPOCH.toordinal())[0]).start
-    return (floor - _EPOCH) // _MICROSECOND
+def _floor_of_day(days: int) -> datetime:
+    """The same for a day, in days since 1970."""
+    return Window(floor_names(days + _EPOCH.toordinal())[0]).start
 
 
 def _columns_of(

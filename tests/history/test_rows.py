@@ -137,3 +137,17 @@ def test_a_frame_makes_the_rows_that_json_makes(odd, wrong):
         (n, t, list(v)) for n, t, v in plain.columns(5)
     ]
     assert (len(framed), framed.rejected, framed.late) == (len(plain), plain.rejected, plain.late)
+
+
+def test_frames_and_json_stand_in_their_order():
+    """Each row beside where it stood."""
+    made = [[usage(agent_id=f"a{n}{i}") for i in range(2)] for n in range(4)]
+    batch = RowBatch()
+    for offset, (pack, encode) in enumerate(
+        zip(made, (encode_usage, encode_frame, encode_usage, encode_frame), strict=True)
+    ):
+        batch.add(Message(0, offset, int(NOW.timestamp() * 1000), encode(pack)))
+    columns = batch.columns(0)
+    assert _column(columns, "agent_id") == [each.agent_id for pack in made for each in pack]
+    assert _column(columns, "kafka_offset") == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(batch) == 8
