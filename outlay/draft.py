@@ -6,7 +6,6 @@ at once where that says the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 import uuid_utils
 
-from outlay.money import Money, as_usd
+from outlay.money import are_usd, as_usd
 from outlay.scope import ID_LENGTH_MAX
 from outlay.usage import EXECUTIONS_MAX, NO_METADATA, SEQUENCE_MAX, TOKENS_MAX, UsageRecord
 
@@ -51,9 +50,6 @@ class Draft(  # type: ignore[misc]  # not frozen as a record is
 
 
 _TAILS = tuple(f"{number:03x}" for number in range(16**3))
-_are_usd = re.compile(
-    r"(?:(?:0|[1-9][0-9]{0,8})\.(?:[0-9]{2}|[0-9]{2,8}[1-9]),)*"  # each as `to_usd` writes it
-).fullmatch
 
 
 def to_drafts(fields: list[dict[str, Any]]) -> list[Draft]:
@@ -92,17 +88,8 @@ def to_times(times_s: list[float]) -> list[datetime]:
 def fill_costs(drafts: Sequence[Draft]) -> list[Draft]:
     """Write each one's cost as `as_usd` does, with its errors; returns those that are negative."""
     costs = [draft.cost_usd for draft in drafts]
-    if _all_written(costs):
+    if are_usd(costs):
         return []
     for draft, cost in zip(drafts, costs, strict=True):
         draft.cost_usd = as_usd(cost)
     return [draft for draft in drafts if draft.cost_usd[0] == "-"]
-
-
-def _all_written(costs: Sequence[Money]) -> bool:
-    """Whether `as_usd` would leave all as they are; then none is negative."""
-    try:
-        joined = ",".join(costs) + ","  # type: ignore[arg-type]
-    except TypeError:  # not all are texts
-        return False
-    return bool(_are_usd(joined)) and joined.count(",") == len(costs)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -141,9 +141,7 @@ class Frame(NamedTuple):
             FrameError: a time is before that, beyond `OCCURRED_S_MAX`, or none.
         """
         end = self.times_at + TIME_BYTES * self.header.count
-        times = array("d", self.value[self.times_at : end])
-        if sys.byteorder == "big":
-            times.byteswap()
+        times = _unpack("d", self.value[self.times_at : end])
         if not all(0 <= at_s <= OCCURRED_S_MAX for at_s in times):  # no number is neither
             raise FrameError("not a frame: a time is outside its bounds")
         return [round(at_s * US_PER_S) for at_s in times]
@@ -159,9 +157,7 @@ class Frame(NamedTuple):
         numbers = [column.base] * count
         if column.code:
             at = self.columns_at[name]
-            packed = array(column.code, self.value[at : at + column.width * count])
-            if sys.byteorder == "big":
-                packed.byteswap()
+            packed = _unpack(column.code, self.value[at : at + column.width * count])
             base = column.base
             numbers = [base + number for number in packed] if base else packed.tolist()
         low, high = BOUNDS[name]
@@ -209,10 +205,7 @@ def join_frame(header: bytes, ids: bytes, times: bytes, columns: Sequence[bytes]
 
 def pack_times(times_s: Sequence[float]) -> bytes:
     """The bytes of times in seconds since 1970."""
-    times = array("d", times_s)
-    if sys.byteorder == "big":
-        times.byteswap()
-    return times.tobytes()
+    return _pack("d", times_s)
 
 
 def pack_column(values: Sequence[int]) -> tuple[Column, bytes]:
@@ -223,10 +216,23 @@ def pack_column(values: Sequence[int]) -> tuple[Column, bytes]:
     if low >= 0:
         low = 0  # to take a base away would take longer than what it saves
     code = _code(high - low)
-    numbers = array(code, [value - low for value in values] if low else values)
+    return Column(code, low), _pack(code, [value - low for value in values] if low else values)
+
+
+def _pack(code: str, values: Sequence[Any]) -> bytes:
+    """Numbers of an `array`'s type as little-endian bytes."""
+    numbers = array(code, values)
     if sys.byteorder == "big":
         numbers.byteswap()
-    return Column(code, low), numbers.tobytes()
+    return numbers.tobytes()
+
+
+def _unpack(code: str, packed: bytes) -> array[Any]:
+    """The same back."""
+    numbers = array(code, packed)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 def _code(number: int) -> Literal["", "B", "H", "I", "Q"]:

@@ -35,10 +35,10 @@ from outlay.usage import NO_METADATA, UsageRecord, decode_records, encode_usage
 FRAME_RECORDS_MIN = 8
 """From how many records on a message is a frame; of fewer JSON is hardly larger."""
 
-_T = TypeVar("_T")
 HEADER_BYTES_MAX = 1_024
 """What a frame's header takes at most without what its records put into it, in bytes."""
 
+_T = TypeVar("_T")
 _RECORD_BYTES_MAX = ID_BYTES + TIME_BYTES + 8 * len(COLUMNS) + 1  # and a space between spenders
 _INDEX_BYTES_MAX = 8
 _NAME_TYPES: set[type] = {str, type(None)}

@@ -31,7 +31,9 @@ _TO_NANO: tuple[int, ...] = tuple(10 ** (9 - decimals) for decimals in range(10)
 _DECIMAL = b"0123456789.,"
 _decode_floats = msgspec.json.Decoder(list[float]).decode
 _PLAIN = re.compile(r"[0-9a-zA-Z.+-]+", re.ASCII)
-_is_usd = re.compile(r"(?:0|[1-9][0-9]{0,8})\.(?:[0-9]{2}|[0-9]{2,8}[1-9])").fullmatch
+_USD = r"(?:0|[1-9][0-9]{0,8})\.(?:[0-9]{2}|[0-9]{2,8}[1-9])"
+_is_usd = re.compile(_USD).fullmatch
+_are_usd = re.compile(f"(?:{_USD},)*").fullmatch
 _TOO_LARGE = "an amount of USD must be below 1,000,000,000 in magnitude"
 
 Money = Decimal | int | float | str
@@ -150,6 +152,15 @@ def as_usd(amount: Money) -> str:
     if type(text) is str and _is_usd(text):
         return text
     return to_usd(to_nano(amount))
+
+
+def are_usd(amounts: Sequence[Money]) -> bool:
+    """Whether `as_usd` would leave all of them as they are; then none is negative."""
+    try:
+        joined = ",".join(amounts) + ","  # type: ignore[arg-type]
+    except TypeError:  # not all are texts
+        return False
+    return bool(_are_usd(joined)) and joined.count(",") == len(amounts)
 
 
 def to_cents(nano: int) -> str:

@@ -11,14 +11,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from operator import add
 from sys import intern
-from typing import TypeVar
 
 from outlay.scope import agent_key, quote_id, quote_ids, wide_scope_keys
 from outlay.usage import UsageRecord
 from outlay.window import day_ordinal, window_names
 from streams.frame_sums import FrameSums, PlainFrame
-
-_K = TypeVar("_K")
 
 Amounts = list[int]
 """Nano-dollars, executions, input tokens, output tokens."""
@@ -166,7 +163,7 @@ class _AgentPrefixes(dict[str, str]):
         return prefix
 
 
-def _add(sums: dict[_K, Amounts], key: _K, amounts: Amounts) -> None:
+def _add(sums: dict[str, Amounts], key: str, amounts: Amounts) -> None:
     held = sums.get(key)
     if held is None:
         sums[key] = amounts.copy()
