@@ -14,13 +14,16 @@ import msgspec
 import uuid_utils
 
 from outlay.money import are_usd, as_usd
-from outlay.scope import ID_LENGTH_MAX
-from outlay.usage import EXECUTIONS_MAX, NO_METADATA, SEQUENCE_MAX, TOKENS_MAX, UsageRecord
+from outlay.usage import (
+    NO_METADATA,
+    SEQUENCE_MAX,
+    ExecutionsUsed,
+    Source,
+    Time,
+    TokensUsed,
+    UsageRecord,
+)
 
-_Time = Annotated[datetime, msgspec.Meta(tz=True)]
-_Source = Annotated[str, msgspec.Meta(max_length=ID_LENGTH_MAX)]
-_Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
-_Executions = Annotated[int, msgspec.Meta(ge=0, le=EXECUTIONS_MAX)]
 _Sequence = Annotated[int, msgspec.Meta(ge=0, le=SEQUENCE_MAX)]
 
 
@@ -39,12 +42,12 @@ class Draft(  # type: ignore[misc]  # not frozen as a record is
     """
 
     id: str | None = None  # type: ignore[assignment]
-    occurred_at: _Time | None = None  # type: ignore[assignment]
+    occurred_at: Time | None = None  # type: ignore[assignment]
     cost_usd: Any
-    input_tokens: _Tokens = 0
-    output_tokens: _Tokens = 0
-    executions: _Executions = 1
-    source: _Source | None = ""  # type: ignore[assignment]
+    input_tokens: TokensUsed = 0
+    output_tokens: TokensUsed = 0
+    executions: ExecutionsUsed = 1
+    source: Source | None = ""  # type: ignore[assignment]
     sequence: _Sequence = 0
     metadata: Any = NO_METADATA
 

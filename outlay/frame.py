@@ -26,8 +26,7 @@ import msgspec
 
 from outlay.money import COST_NANO_MAX
 from outlay.nesting import NESTING_MAX, depth_exceeds
-from outlay.scope import ID_LENGTH_MAX
-from outlay.usage import EXECUTIONS_MAX, SEQUENCE_MAX, TOKENS_MAX
+from outlay.usage import EXECUTIONS_MAX, SEQUENCE_MAX, TOKENS_MAX, Id, Source
 
 MAGIC = b"OUT1"
 
@@ -45,18 +44,15 @@ US_PER_S = 10**6
 _HEAD_BYTES = 8
 _WIDTHS = {"": 0, "B": 1, "H": 2, "I": 4, "Q": 8}
 
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH_MAX)]
-_Source = Annotated[str, msgspec.Meta(max_length=ID_LENGTH_MAX)]
-
 
 class Call(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What many records have in common beside their spender."""
 
-    provider: _Name | None
-    model: _Name | None
+    provider: Id | None
+    model: Id | None
     success: bool
     kind: Literal["usage", "correction"]
-    source: _Source
+    source: Source
 
 
 class Column(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

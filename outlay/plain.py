@@ -23,7 +23,7 @@ from outlay.judging import (
     latest_us,
 )
 from outlay.money import PLAIN_LENGTH_MAX, plain_nanos
-from outlay.usage import EXECUTIONS_MAX, NO_METADATA, TOKENS_MAX, UsageRecord
+from outlay.usage import NO_METADATA, ExecutionsUsed, TokensUsed, UsageRecord
 
 RUN_MAX = 100
 """How many messages are worth judging together: more fall out of the processor's cache."""
@@ -33,8 +33,6 @@ ARRAY_BYTE = ord("[")
 
 _Cost = Annotated[str, msgspec.Meta(max_length=PLAIN_LENGTH_MAX)]
 _Uuid = Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
-_Tokens = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
-_Executions = Annotated[int, msgspec.Meta(ge=0, le=EXECUTIONS_MAX)]
 _Absent = Annotated[int, msgspec.Meta(ge=1, le=0)]  # nothing that could be there is of this type
 
 
@@ -43,9 +41,9 @@ class _PlainRecord(UsageRecord, frozen=True, kw_only=True, gc=False, omit_defaul
 
     id: _Uuid
     cost_usd: _Cost
-    input_tokens: _Tokens = 0
-    output_tokens: _Tokens = 0
-    executions: _Executions = 1
+    input_tokens: TokensUsed = 0
+    output_tokens: TokensUsed = 0
+    executions: ExecutionsUsed = 1
     metadata: _Absent = NO_METADATA  # type: ignore[assignment]
 
 

@@ -29,8 +29,12 @@ EXECUTIONS_MAX = 10**9
 
 SEQUENCE_MAX = 2**63 - 1
 
-_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH_MAX)]
-_Time = Annotated[datetime, msgspec.Meta(tz=True)]
+# What fields may hold; each record of other kinds that narrows them takes them from here.
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_LENGTH_MAX)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+Source = Annotated[str, msgspec.Meta(max_length=ID_LENGTH_MAX)]
+TokensUsed = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+ExecutionsUsed = Annotated[int, msgspec.Meta(ge=0, le=EXECUTIONS_MAX)]
 _Tokens = Annotated[int, msgspec.Meta(ge=-TOKENS_MAX, le=TOKENS_MAX)]
 _Executions = Annotated[int, msgspec.Meta(ge=-EXECUTIONS_MAX, le=EXECUTIONS_MAX)]
 _Sequence = Annotated[int, msgspec.Meta(ge=0, le=SEQUENCE_MAX)]
@@ -48,19 +52,19 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     """
 
     id: str
-    occurred_at: _Time
-    organization_id: _Id
-    agent_id: _Id
+    occurred_at: Time
+    organization_id: Id
+    agent_id: Id
     cost_usd: str | int | float
-    team_id: _Id | None = None
-    user_id: _Id | None = None
-    provider: _Id | None = None
-    model: _Id | None = None
+    team_id: Id | None = None
+    user_id: Id | None = None
+    provider: Id | None = None
+    model: Id | None = None
     input_tokens: _Tokens = 0
     output_tokens: _Tokens = 0
     success: bool = True
     executions: _Executions = 1
-    source: Annotated[str, msgspec.Meta(max_length=ID_LENGTH_MAX)] = ""
+    source: Source = ""
     sequence: _Sequence = 0
     kind: Literal["usage", "correction"] = "usage"
     metadata: msgspec.Raw = NO_METADATA
