@@ -69,11 +69,13 @@ class Settings(BaseSettings):
     )
     transactions: Literal["auto", "on", "off"] = _field(
         "auto",
-        "Whether a flush is a Kafka transaction: `auto` asks the broker, `on` insists, `off` goes"
-        " without fencing.",
+        "Whether decisions, tables and offsets are written in Kafka transactions: `auto` asks the"
+        " broker, `on` insists, `off` goes without fencing.",
     )
     flush_interval_s: _Seconds = _field(
-        0.25, "How often a worker writes and publishes what changed, in seconds."
+        0.25,
+        "How often a worker publishes what changed, in seconds; how far it has read it commits once"
+        " a second.",
     )
     decision_refresh_s: _Seconds = _field(
         1.0,

@@ -12,10 +12,11 @@ from outlay.topics import TopicNames
 from schemas.settings import Settings
 from streams.flush import Offsets
 from streams.ownership import Ownership
+from streams.shared_writer import PlainWriter, SharedProducer, TellingWriter
 from streams.stages import Changelogs, PartialsStage, TotalsStage
 from streams.table import write_behind_table
 from streams.transport import Transport
-from streams.writer import PlainWriter, SharedProducer, TransactionalWriter, Writer
+from streams.writer import TransactionalWriter, Writer
 
 FETCH_BYTES_MAX = 1_048_576
 """How much one fetch brings from one partition, in bytes as they travel."""
@@ -119,18 +120,19 @@ def _ownership(
     app: App, settings: Settings, changelogs: Changelogs, *, transactions: bool
 ) -> Ownership:
     kafka = {"bootstrap_servers": settings.kafka_bootstrap_servers}
-    app.shared_producer = SharedProducer(kafka)
+    app.shared_producer = shared = SharedProducer(kafka, idempotent=transactions)
     timeout_s = settings.write_timeout_s
 
     def fenced(stage: str, partition: int) -> Writer:
         transactional_id = f"{settings.app_id}-{stage}-{partition}"
-        return TransactionalWriter(transactional_id, settings.app_id, timeout_s, kafka)
+        writer = TransactionalWriter(transactional_id, settings.app_id, timeout_s, kafka)
+        return TellingWriter(shared, writer, timeout_s)
 
     async def commit(offsets: Offsets) -> None:
         await app.consumer.commit_offsets({TP(*tp): at for tp, at in offsets.items()})
 
     def plain(stage: str, partition: int) -> Writer:
-        return PlainWriter(app.shared_producer, timeout_s, commit)
+        return TellingWriter(shared, PlainWriter(shared, timeout_s, commit), timeout_s)
 
     new_writer = fenced if transactions else plain
     names, partitions = settings.topics, settings.totals_partitions

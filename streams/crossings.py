@@ -96,7 +96,7 @@ class Crossings:
         self._looks.take_due(now_ms)
         moments: dict[str, Moment] = {}
         for window, scope in self._looks.take():
-            if self._totals.is_forgotten(window):
+            if self._totals.floor.forgets(window):
                 continue
             if not now.has_begun(window):  # any more: the clock was set back
                 self._await(window, {scope})
@@ -109,7 +109,7 @@ class Crossings:
     def _take_moved(self, now: Now) -> None:
         moved, self._moved = self._moved, defaultdict(set)
         for window, scopes in moved.items():
-            if self._totals.is_forgotten(window):
+            if self._totals.floor.forgets(window):
                 continue
             if now.has_begun(window):
                 self._looks.moved(window, scopes, self._totals.amounts)
@@ -231,7 +231,7 @@ class Crossings:
 
     def forget(self, before_day: int) -> None:
         """Drop what is kept of forgotten windows, and of defaults since before a day."""
-        for window in [window for window in self.seen if self._totals.is_forgotten(window)]:
+        for window in list(filter(self._totals.floor.forgets, self.seen)):
             self._dirty.update((scope, window) for scope in self.seen.pop(window))
         self.defaults.forget(before_day)
 

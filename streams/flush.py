@@ -3,11 +3,14 @@
 The order is invariant 3 of the design: outputs are published and acknowledged, then the changelog
 is, then the offsets are committed. Whoever executes a flush (see `writer`) keeps that order inside
 each transaction, and the transactions in theirs.
+
+What is `told` is output that needs no fence: who lost the partition cannot say anything false with
+it, only something that is known. It goes out first, without a transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -43,26 +46,28 @@ class Outgoing(NamedTuple):
 class Unit(NamedTuple):
     """Outputs, and the changelog messages that say that these were published: never apart."""
 
-    outputs: list[Outgoing]
-    changelog: list[Outgoing]
+    outputs: Sequence[Outgoing] = ()
+    changelog: Sequence[Outgoing] = ()
+    told: Sequence[Outgoing] = ()
 
     @property
     def size(self) -> int:
         """How many messages it writes."""
-        return _size(self.outputs) + _size(self.changelog)
+        return _size(self.told) + _size(self.outputs) + _size(self.changelog)
 
 
 @dataclass(slots=True)
 class Transaction:
-    """One atomic step of a flush."""
+    """One step of a flush, atomic but for what is told."""
 
+    told: list[Outgoing] = field(default_factory=list)
     outputs: list[Outgoing] = field(default_factory=list)
     changelog: list[Outgoing] = field(default_factory=list)
     offsets: Offsets = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        """How many messages it writes."""
+        """How many messages it writes, beside what is told."""
         return _size(self.outputs) + _size(self.changelog)
 
 
@@ -75,7 +80,7 @@ class Flush:
     @property
     def size(self) -> int:
         """How many messages it writes."""
-        return sum(transaction.size for transaction in self.transactions)
+        return sum(each.size + _size(each.told) for each in self.transactions)
 
 
 def cut(units: Iterable[Unit], offsets: Offsets) -> Flush:
@@ -95,7 +100,7 @@ def apart(outgoing: Outgoing) -> Iterator[Outgoing]:
         yield outgoing._replace(messages=messages[start : start + UNIT_MESSAGES_MAX])
 
 
-def _size(outgoing: list[Outgoing]) -> int:
+def _size(outgoing: Sequence[Outgoing]) -> int:
     return sum(len(each.messages) for each in outgoing)
 
 
@@ -106,6 +111,7 @@ def _pack(units: Iterable[Unit]) -> Iterator[Transaction]:
         if size and size + unit.size > TRANSACTION_MESSAGES_MAX:
             yield current
             current, size = Transaction(), 0
+        current.told += unit.told
         current.outputs += unit.outputs
         current.changelog += unit.changelog
         size += unit.size

@@ -1,11 +1,12 @@
-"""Frame sums: usage that came in frames, added up by spender, a column at a time."""
+"""Frame sums: usage that came in frames, added up by spender, a column of many at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from outlay.frame import (
     BOUNDS,
     NO_COLUMN,
     OCCURRED_S_MAX,
+    RECORDS_MAX,
     US_PER_S,
     Column,
     Frame,
@@ -33,98 +35,77 @@ _SLOTS_FIRST = 16  # frames of many days may come at once
 _US_PER_DAY = 86_400 * US_PER_S
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _TYPES = {"B": "<u1", "H": "<u2", "I": "<u4", "Q": "<u8"}
+_HIGHEST = {"": 0, "B": 2**8 - 1, "H": 2**16 - 1, "I": 2**32 - 1, "Q": 2**64 - 1}
+_NOTHING = np.zeros(RECORDS_MAX, np.uint8)
+_IN_ORDER = np.arange(RECORDS_MAX, dtype=np.int64)
 _AMOUNTS = ("cost_nano", "executions", "input_tokens", "output_tokens")
 
 _Numbers = NDArray[np.int64]
 _parse_spender = lru_cache(maxsize=SPENDERS_CACHE_MAX)(parse_spender)
 
 
-class PlainFrame(NamedTuple):
-    """What a frame holds whose `size` records are all of one day, and all count.
+class PlainFrames(NamedTuple):
+    """What some frames hold whose `size` records are all of one day, and all count.
 
-    `amounts` are by amount and spender, in nano-dollars, executions, input and output tokens; one
-    number where it is the same for all. No sum of them exceeds `sum_max`.
+    `numbers` say which of the `spenders` each record is of; `amounts` are by amount and record, in
+    nano-dollars, executions, input and output tokens. No sum of them exceeds `sum_max`.
     """
 
     size: int
     day: int
     spenders: list[str]
-    amounts: list[_Numbers | int]
+    numbers: _Numbers
+    amounts: list[_Numbers]
     sum_max: int
 
 
-def plain_frame(value: bytes, latest_us: int) -> PlainFrame | None:
-    """What a frame adds, when all its records plainly count; None when one may not.
+def plain_frames(values: Sequence[bytes], latest_us: int) -> PlainFrames | None:
+    """What frames add, when all their records plainly count; None when one may not.
 
-    `latest_us` is up to when one may be dated, in microseconds since 1970. What is not plain is
-    for `decode_usage` to judge. Never raises.
+    `latest_us` is up to when one may be dated, in microseconds since 1970. What is not plain
+    together is to be tried one by one, and what is not plain alone is for `decode_usage` to judge.
+    Never raises.
     """
-    if len(value) > MESSAGE_BYTES_MAX:
-        return None
     try:
-        frame = open_frame(value)
-    except FrameError:
+        return _plain([_open(value) for value in values], latest_us)
+    except (FrameError, _NotPlain):
         return None
-    header = frame.header
-    spenders = header.spenders.split(" ")
-    try:
-        if header.metadata:
-            raise _NotPlain
-        _check_numbers(frame, "call", len(header.calls))
-        day = _day(frame, latest_us)
-        _bound(frame, "sequence", *BOUNDS["sequence"])
-        high = max(_bound(frame, name, 0, BOUNDS[name][1]) for name in _AMOUNTS)
-        if high * header.count > SUM_MAX:
-            raise _NotPlain
-        amounts = [_column(frame, name) for name in _AMOUNTS]
-        if len(spenders) != header.count or header.spender != NO_COLUMN:
-            _check_numbers(frame, "spender", len(spenders))
-            amounts = _by_spender(frame, amounts, len(spenders))
-    except _NotPlain:
-        return None
-    return PlainFrame(header.count, day, spenders, amounts, high * header.count)
 
 
 class _NotPlain(Exception):
     """A frame is to be looked at closely."""
 
 
-def _column(frame: Frame, name: str) -> _Numbers | int:
-    """A column's numbers, which an int64 holds; one where all are the same."""
-    column: Column = getattr(frame.header, name)
-    if not column.code:
-        return column.base
-    numbers = _raw(frame, name).astype(np.int64)
-    if column.base:
-        numbers += column.base
-    return numbers
-
-
-def _raw(frame: Frame, name: str) -> NDArray[np.unsignedinteger]:
-    """The same without the base."""
-    code = getattr(frame.header, name).code
-    return np.frombuffer(frame.value, _TYPES[code], frame.header.count, frame.columns_at[name])
-
-
-def _bound(frame: Frame, name: str, low: int, high: int) -> int:
-    """A number that none of a column exceeds, itself in these bounds.
-
-    Their width says it of nearly all columns: only where it does not are the numbers looked at.
-    """
-    column: Column = getattr(frame.header, name)
-    if column.base < low:
+def _open(value: bytes) -> Frame:
+    if len(value) > MESSAGE_BYTES_MAX:
         raise _NotPlain
-    found = column.base + (1 << 8 * column.width) - 1
-    if found > high and column.code:
-        found = column.base + int(_raw(frame, name).max())
-    if found > high:
+    frame = open_frame(value)
+    if frame.header.metadata:
         raise _NotPlain
-    return found
+    return frame
 
 
-def _day(frame: Frame, latest_us: int) -> int:
+def _plain(frames: list[Frame], latest_us: int) -> PlainFrames:
+    day = _day(frames, latest_us)
+    size = sum_max = 0
+    for frame in frames:
+        _bound(frame, "sequence")
+        size += frame.header.count
+        sum_max += frame.header.count * max([_bound(frame, name) for name in _AMOUNTS])
+    if sum_max > SUM_MAX:
+        raise _NotPlain
+    _number(frames, "call", [len(frame.header.calls) for frame in frames])
+    spenders = [frame.header.spenders.split(" ") for frame in frames]
+    numbers = _number(frames, "spender", list(map(len, spenders)))
+    amounts = [_column(frames, name) for name in _AMOUNTS]
+    return PlainFrames(size, day, list(chain(*spenders)), numbers, amounts, sum_max)
+
+
+def _day(frames: list[Frame], latest_us: int) -> int:
     """The ordinal of the day that all records are of."""
-    times = np.frombuffer(frame.value, "<f8", frame.header.count, frame.times_at)
+    times = np.concatenate([
+        np.frombuffer(frame.value, "<f8", frame.header.count, frame.times_at) for frame in frames
+    ])  # fmt: skip
     first_s, last_s = float(times.min()), float(times.max())
     if not 0 <= first_s <= last_s <= OCCURRED_S_MAX:  # nor where one is no number
         raise _NotPlain
@@ -135,30 +116,62 @@ def _day(frame: Frame, latest_us: int) -> int:
     return _EPOCH_DAY + day
 
 
-def _check_numbers(frame: Frame, name: str, size: int) -> None:
-    """See to it that a column holds all numbers below `size`, and no other."""
-    if getattr(frame.header, name) == NO_COLUMN and size == 1:
-        return
-    _bound(frame, name, 0, size - 1)
-    if not np.bincount(_all(frame, name), minlength=size).all():
+def _bound(frame: Frame, name: str) -> int:
+    """A number that none of a column exceeds; all are in their bounds, and none is negative.
+
+    Their width says it of nearly all columns: only where it does not are the numbers looked at.
+    """
+    column: Column = getattr(frame.header, name)
+    if column.base < 0:
         raise _NotPlain
-
-
-def _all(frame: Frame, name: str) -> _Numbers:
-    """A column's numbers, one for each record."""
-    numbers = _column(frame, name)
-    return np.full(frame.header.count, numbers) if isinstance(numbers, int) else numbers
-
-
-def _by_spender(frame: Frame, amounts: list[_Numbers | int], size: int) -> list[_Numbers | int]:
-    """The amounts of records, added up for each spender."""
-    numbers = _all(frame, "spender")
-    found: list[_Numbers | int] = []
-    for column in amounts:
-        added = np.zeros(size, np.int64)
-        np.add.at(added, numbers, column)
-        found.append(added)
+    high = BOUNDS[name][1]
+    found = column.base + _HIGHEST[column.code]
+    if found > high and column.code:
+        found = column.base + int(_raw(frame, name).max())
+    if found > high:
+        raise _NotPlain
     return found
+
+
+def _column(frames: list[Frame], name: str) -> _Numbers:
+    """A column's numbers in all frames, which an int64 holds."""
+    return _based([_raw(frame, name) for frame in frames], frames, name)
+
+
+def _based(parts: list[NDArray[Any]], frames: list[Frame], name: str) -> _Numbers:
+    numbers = np.concatenate(parts).astype(np.int64)
+    bases = [getattr(frame.header, name).base for frame in frames]
+    if any(bases):
+        numbers += np.repeat(bases, [frame.header.count for frame in frames])
+    return numbers
+
+
+def _raw(frame: Frame, name: str) -> NDArray[np.unsignedinteger]:
+    """A column's numbers in one frame, without the base."""
+    code, count = getattr(frame.header, name).code, frame.header.count
+    if not code:
+        return _NOTHING[:count]
+    return np.frombuffer(frame.value, _TYPES[code], count, frame.columns_at[name])
+
+
+def _number(frames: list[Frame], name: str, sizes: list[int]) -> _Numbers:
+    """Which of all the `sizes` things in a row each record has; each is had, and no other."""
+    counts = [frame.header.count for frame in frames]
+    parts: list[NDArray[Any]] = []
+    for frame, count, size in zip(frames, counts, sizes, strict=True):
+        column: Column = getattr(frame.header, name)
+        if not 0 <= column.base < size:
+            raise _NotPlain
+        in_order = name == "spender" and size == count and column == NO_COLUMN
+        parts.append(_IN_ORDER[:count] if in_order else _raw(frame, name))
+    numbers = _based(parts, frames, name)
+    if numbers.min() < 0 or (numbers >= np.repeat(sizes, counts)).any():
+        raise _NotPlain
+    if len(frames) > 1:
+        numbers += np.repeat(np.cumsum([0, *sizes[:-1]]), counts)
+    if not np.bincount(numbers, minlength=sum(sizes)).all():
+        raise _NotPlain
+    return numbers
 
 
 class FrameSums:
@@ -174,23 +187,23 @@ class FrameSums:
         """How many spenders there are."""
         return len(self._spenders)
 
-    def add(self, frame: PlainFrame) -> bool:
-        """Add a frame; False, and nothing is added, where there is no room below `SUM_MAX`, or a
+    def add(self, frames: PlainFrames) -> bool:
+        """Add frames; False, and nothing is added, where there is no room below `SUM_MAX`, or a
         spender's key is none.
         """
-        if self._sum_max + frame.sum_max > SUM_MAX:
+        if self._sum_max + frames.sum_max > SUM_MAX:
             return False
-        slots = list(map(self._slots.get, frame.spenders))
+        slots = list(map(self._slots.get, frames.spenders))
         if None in slots:
             try:
-                self._meet([k for k, s in zip(frame.spenders, slots, strict=True) if s is None])
+                self._meet([k for k, s in zip(frames.spenders, slots, strict=True) if s is None])
             except ValueError:
                 return False
-            slots = list(map(self._slots.get, frame.spenders))
-        at = np.array(slots, np.intp)
-        for amounts, added in zip(self._amounts, frame.amounts, strict=True):
+            slots = list(map(self._slots.get, frames.spenders))
+        at = np.array(slots, np.intp)[frames.numbers]
+        for amounts, added in zip(self._amounts, frames.amounts, strict=True):
             np.add.at(amounts, at, added)
-        self._sum_max += frame.sum_max
+        self._sum_max += frames.sum_max
         return True
 
     def _meet(self, keys: list[str]) -> None:

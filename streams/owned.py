@@ -32,7 +32,7 @@ class State(Protocol):
     def load(self, changelog: str, records: Sequence[SourceRecord]) -> None: ...
     def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None: ...
     def apply(self, batch: Batch) -> Batch | None: ...
-    def flush(self, now_ms: int) -> Flush | None: ...
+    def flush(self, now_ms: int, *, last: bool = False) -> Flush | None: ...
     def take_counts(self) -> Mapping[Count, int]: ...
     @property
     def is_full(self) -> bool: ...
@@ -178,14 +178,14 @@ class Owned:
     def _say_fenced(self, error: Fenced) -> None:
         log.warning("a write was refused", partition=str(self), error=str(error))
 
-    async def flush(self) -> None:
+    async def flush(self, *, last: bool = False) -> None:
         """Write what there is to write; never two at once, and nothing after a failure."""
         async with self._flushing:
             if not self._whole:
                 return
             self._urgent.clear()
             with self._all_or_nothing():
-                flush = self.state.flush(time.time_ns() // 1_000_000)
+                flush = self.state.flush(time.time_ns() // 1_000_000, last=last)
             if flush is not None:
                 started = time.monotonic()
                 with self._all_or_nothing():
@@ -201,7 +201,7 @@ class Owned:
         if self._loop is not None:
             try:
                 async with asyncio.timeout(LAST_FLUSH_TIMEOUT_S):
-                    await self.flush()
+                    await self.flush(last=True)
             except Fenced as error:
                 self._say_fenced(error)
             except Exception as error:

@@ -15,7 +15,7 @@ from sys import intern
 from outlay.scope import agent_key, quote_id, quote_ids, wide_scope_keys
 from outlay.usage import UsageRecord
 from outlay.window import day_ordinal, window_names
-from streams.frame_sums import FrameSums, PlainFrame
+from streams.frame_sums import FrameSums, PlainFrames
 
 Amounts = list[int]
 """Nano-dollars, executions, input tokens, output tokens."""
@@ -65,15 +65,15 @@ class Sums:
             held.input_tokens += record.input_tokens
             held.output_tokens += record.output_tokens
 
-    def add_frame(self, frame: PlainFrame) -> bool:
-        """Add the records of a frame; False when they are to be added one by one instead."""
-        sums = self._frames.get(frame.day)
+    def add_frames(self, frames: PlainFrames) -> bool:
+        """Add the records of frames; False when they are to be added one by one instead."""
+        sums = self._frames.get(frames.day)
         if sums is None:
             sums = FrameSums()
         before = len(sums)
-        if not sums.add(frame):
+        if not sums.add(frames):
             return False
-        self._frames[frame.day] = sums
+        self._frames[frames.day] = sums
         self.size += len(sums) - before
         return True
 

@@ -6,7 +6,7 @@ the next: to go over all of a large flush for each step takes longer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from schemas.messages import Entry, PartialsMessage, Windows
@@ -24,16 +24,20 @@ ENTRY_BYTES_MAX = 220
 """How long an entry's JSON may get without its scope, in bytes: five numbers of forty digits."""
 
 
-class Teller:
-    """Makes the partials messages of one usage partition, and the changelog that says they are out.
+Keep = Callable[[Windows], Sequence[Outgoing]]
+"""Takes note of entries that are told; returns the changelog that is to say so along with it."""
 
-    `changelog` is where that goes. In each flush, `tell` comes for some scopes at a time, and `end`
-    after the last of them.
+
+class Teller:
+    """Makes the partials messages of one usage partition.
+
+    In each flush, `tell` comes for some scopes at a time, and `end` after the last of them.
     """
 
-    def __init__(self, topic: str, changelog: Outgoing, totals_partitions: int) -> None:
+    def __init__(self, topic: str, partition: int, totals_partitions: int, keep: Keep) -> None:
         self._topic = topic
-        self._changelog = changelog
+        self._partition = partition
+        self._keep = keep
         self._lasts: list[Windows] = [{} for _ in range(totals_partitions)]
 
     def tell(
@@ -65,16 +69,9 @@ class Teller:
             yield self._unit(target, floor_day, progress, last)
 
     def _unit(self, target: int, floor_day: int, progress: int | None, windows: Windows) -> Unit:
-        value = messages.encode(
-            PartialsMessage(self._changelog.partition, floor_day, progress, windows)
-        )
-        return Unit(
-            [Outgoing(self._topic, target, [(None, value)])],
-            [
-                self._changelog._replace(messages=messages.Rows(window, scopes))
-                for window, scopes in windows.items()
-            ],
-        )
+        value = messages.encode(PartialsMessage(self._partition, floor_day, progress, windows))
+        told = Outgoing(self._topic, target, [(None, value)])
+        return Unit(told=[told], changelog=self._keep(windows))
 
 
 def _parts(windows: Windows) -> Iterator[Windows]:

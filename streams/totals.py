@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from outlay.budget import NOTHING, Amounts
-from outlay.window import floor_names, is_forgotten
 from schemas.messages import Entry, PartialsMessage, Windows
 from streams import messages
-from streams.batch import DAY_MAX, SourceRecord
+from streams.batch import SourceRecord
+from streams.floor import Floor
 from streams.flush import UNIT_MESSAGES_MAX, Message, Messages
 
 
@@ -31,11 +31,8 @@ class Totals:
         self.dirty_count = 0
         """How many entries wait to be written, as often as they were told."""
         self._dirty = _no_dirty()
-        self.floor_day = 0
-        """The newest day that any usage partition has told, as an ordinal."""
-        self._floor = ("", "")
-        self.floor_rose = False
-        """Whether that is not written yet, and nothing was forgotten for it."""
+        self.floor = Floor()
+        """By the newest day that any usage partition has told."""
         self._progress_dirty = False
 
     # -- recovery
@@ -46,7 +43,7 @@ class Totals:
             key, value = messages.key_of(record), record.value
             if key == messages.FLOOR_KEY:
                 if value is not None:
-                    self._raise_floor(messages.decode_int(value))
+                    self.floor.rise(messages.decode_int(value))
             elif key == messages.PROGRESS_KEY:
                 if value is not None:
                     self.progress = messages.decode_offsets(value)
@@ -71,11 +68,11 @@ class Totals:
 
     def merge(self, message: PartialsMessage) -> Windows:
         """Take over what one usage partition tells; returns what of it is not forgotten."""
-        self._raise_floor(message.floor_day)
+        self.floor.rise(message.floor_day)
         partition = message.partition
         concerned: Windows = {}
         for window, told in message.entries.items():
-            if is_forgotten(window, self._floor):
+            if self.floor.forgets(window):
                 self.late += len(told)  # forgotten here: it never starts again
                 continue
             _merge(self._scopes(partition, window), told)
@@ -113,20 +110,10 @@ class Totals:
 
     # -- forgetting
 
-    def is_forgotten(self, window: str) -> bool:
-        """Whether a window is older than what is kept."""
-        return is_forgotten(window, self._floor)
-
-    def _raise_floor(self, day: int) -> None:
-        if self.floor_day < day <= DAY_MAX:
-            self.floor_day = day
-            self._floor = floor_names(day)
-            self.floor_rose = True
-
     def _forget(self) -> Iterator[Message]:
         """Drop the windows below the floor, which has risen; yields their tombstones."""
         for partition, windows in self.parts.items():
-            for window in [window for window in windows if is_forgotten(window, self._floor)]:
+            for window in list(filter(self.floor.forgets, windows)):
                 self._dirty[partition].pop(window, None)
                 yield from messages.tombstones(f"{window} {partition}", windows.pop(window))
 
@@ -134,9 +121,9 @@ class Totals:
 
     def take_changes(self) -> Iterator[Messages]:
         """The changelog messages of all that changed; they count as written from then on."""
-        if self.floor_rose:
+        if self.floor.rose:
             yield list(self._forget())
-            yield [(messages.FLOOR_KEY, messages.encode(self.floor_day))]
+            yield [(messages.FLOOR_KEY, messages.encode(self.floor.day))]
         for partition, windows in self._dirty.items():
             for window, told in windows.items():
                 entries = iter(_joined(told).items())
@@ -146,7 +133,7 @@ class Totals:
             yield [(messages.PROGRESS_KEY, messages.encode(self.progress))]
         self._dirty = _no_dirty()
         self.dirty_count = 0
-        self.floor_rose = self._progress_dirty = False
+        self.floor.rose = self._progress_dirty = False
 
 
 _NO_SCOPES: dict[str, Entry] = {}

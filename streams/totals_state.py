@@ -16,12 +16,13 @@ from schemas.messages import AuditRecord, DeadLetter
 from streams import messages
 from streams.alert_configs import AlertConfigs
 from streams.audit import audit_message
-from streams.batch import Batch, SourceRecord, is_due, unseen
+from streams.batch import Batch, SourceRecord, unseen
 from streams.budgets import Budgets, RequestError, showable
 from streams.counts import Count
 from streams.crossings import Crossings
 from streams.decisions import AT_ONCE_MAX, Decisions
 from streams.flush import Flush, Outgoing, Unit, apart, cut
+from streams.saving import Saves
 from streams.totals import Totals
 
 DIRTY_MAX = 500_000
@@ -32,10 +33,6 @@ REJECTED_MAX = 10_000
 
 AUDITS_MAX = 10_000
 """How many audit records may wait for a flush before the stage stops reading."""
-
-COMMIT_INTERVAL_MS = 1_000
-"""How often offsets are committed by themselves, in milliseconds. Each flush of the partials leaves
-a commit marker behind what it tells, and a transaction for that alone would be a third of all."""
 
 
 class TotalsState:
@@ -75,7 +72,8 @@ class TotalsState:
             alerts_changelog: self.crossings,
         }
         self._committed: dict[str, int] = {}
-        self._committed_at_ms = 0
+        self._saves = Saves(partition)
+        self._owes_commit = False
         self._hold: dict[str, int] = {}
         self._rejected: list[DeadLetter] = []
         self._audits: list[AuditRecord] = []
@@ -185,8 +183,11 @@ class TotalsState:
         counts["late"], self.totals.late = self.totals.late, 0
         return counts
 
-    def flush(self, now_ms: int) -> Flush | None:
+    def flush(self, now_ms: int, *, last: bool = False) -> Flush | None:
         """What is to be written now, taken over as written; None when there is nothing to say.
+
+        What was decided goes out each time; the totals' changelog and the offsets can wait for the
+        next save, or for the `last` flush.
 
         The input is committed only up to what the published decisions contain and alerts tell of:
         while a decision waits for its refresh, a window to be looked at, or everything for the end
@@ -195,28 +196,36 @@ class TotalsState:
         configs = [] if self.holds else list(self._configs.publish())
         outputs = [] if self.holds else self._publications(now_ms)
         outputs += self._audit()
-        changelog = list(self._changes())
+        waits = self.holds or self.decisions.waiting or self.crossings.waiting
+        saves = last or self.is_full or self._is_save_due(now_ms, waits=waits)
+        changelog = list(self._changes(saves))
         letters = [
             messages.dead_letter_message(self._topics.rejected, letter) for letter in self._rejected
         ]
-        waits = self.holds or self.decisions.waiting or self.crossings.waiting
-        settled = not waits and self.positions != self._committed
-        if not (configs or outputs or changelog or letters) and not (
-            settled and is_due(now_ms, self._committed_at_ms, COMMIT_INTERVAL_MS)
-        ):
+        settled = saves and not waits and self.positions != self._committed
+        if not (configs or outputs or changelog or letters or settled):
             return None
         self._rejected.clear()
+        if saves:
+            self._saves.done(now_ms)
+            self._owes_commit = waits
         offsets = {}
         if settled:
-            self._committed, self._committed_at_ms = dict(self.positions), now_ms
+            self._committed = dict(self.positions)
             offsets = {(topic, self.partition): at for topic, at in self.positions.items()}
         plan = cut(_units([*outputs, *letters], changelog), offsets)
         if not configs:
             return plan
         # By themselves: within a transaction no topic waits for another, and whoever reads of a
         # version in a decision is to find the configuration.
-        told = cut((Unit([part], []) for each in configs for part in apart(each)), {})
+        told = cut((Unit(outputs=[part]) for each in configs for part in apart(each)), {})
         return Flush([*told.transactions, *plan.transactions])
+
+    def _is_save_due(self, now_ms: int, *, waits: bool) -> bool:
+        """Whether to save now; while something waits, rather in the flush that commits, too."""
+        if waits:
+            return self._saves.are_overdue(now_ms)
+        return self._owes_commit or self._saves.are_due(now_ms)
 
     def _publications(self, now_ms: int) -> list[Outgoing]:
         published = {
@@ -235,15 +244,15 @@ class TotalsState:
         self._audits.clear()
         return [Outgoing(self._topics.audit, self.partition, records)] if records else []
 
-    def _changes(self) -> Iterable[Outgoing]:
-        if self.totals.floor_rose:
-            before_day = self.totals.floor_day - DAY_RETENTION_DAYS
+    def _changes(self, saves: bool) -> Iterable[Outgoing]:
+        if saves and self.totals.floor.rose:
+            before_day = self.totals.floor.day - DAY_RETENTION_DAYS
             self.budgets.forget(before_day)
             # A day earlier: a version of a budget made after a forgotten one is to be the newer.
             self.crossings.forget(before_day + 1)
         for changelog, table in self._changelogs.items():
             if isinstance(table, Totals):
-                for rows in table.take_changes():
+                for rows in table.take_changes() if saves else ():
                     yield Outgoing(changelog, self.partition, rows)
             elif changes := list(table.take_changes()):
                 yield Outgoing(changelog, self.partition, changes)
@@ -253,7 +262,7 @@ def _units(outputs: list[Outgoing], changelog: list[Outgoing]) -> Iterable[Unit]
     """All outputs first: what the changelog shows has been published."""
     for output in outputs:
         for part in apart(output):
-            yield Unit([part], [])
+            yield Unit(outputs=[part])
     for each in changelog:
         for part in apart(each):
-            yield Unit([], [part])
+            yield Unit(changelog=[part])

@@ -9,6 +9,7 @@ import time
 import urllib.request
 import uuid
 from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,8 @@ def test_every_decided_request_is_told_once_though_workers_are_killed(
     assert all(len(values) == 1 for values in on_topic.values())
     places = [(entry["partition"], entry["offset"]) for entry in told]
     assert sorted(places) == sorted(asked)
-    assert [entry["requested_at"] for entry in told] == sorted(
-        (entry["requested_at"] for entry in told), reverse=True
-    )
+    times = [datetime.fromisoformat(entry["requested_at"]) for entry in told]
+    assert times == sorted(times, reverse=True)
     for place, entry in zip(places, told, strict=True):
         request = asked[place]
         assert (entry["request_id"], entry["scope"]) == (request.request_id, request.scope)

@@ -173,7 +173,7 @@ def test_what_the_stages_write_is_valid():
     values = [encode_usage([record]), b"\xff", b"{"]
     sent = [_Sent(offset, value) for offset, value in enumerate(values)]
     partials.apply(Batch("outlay.usage", 0, sent, 0, len(sent)))
-    written = [m for t in partials.flush(0).transactions for m in t.outputs]
+    written = [m for t in partials.flush(0).transactions for m in t.told]
     told = {"outlay.partials": "partials", "outlay.usage.rejected": "dead-letter"}
     assert {told[m.topic] for m in written} == {"partials", "dead-letter"}
     for outgoing in written:

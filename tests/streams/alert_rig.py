@@ -80,10 +80,13 @@ class Rig:
             if records:
                 self.state.apply(Batch(topic, 0, records, start, start + len(records)))
 
-    def flush(self, crash: str | None = None) -> list[Alert]:
-        """Write what is to be written, or what of it comes before a crash; the alerts of it."""
+    def flush(self, crash: str | None = None, *, saves: bool = True) -> list[Alert]:
+        """Write what is to be written, or what of it comes before a crash; the alerts of it.
+
+        Without `saves` it saves only where the clock says so.
+        """
         self.apply()
-        plan = self.state.flush(int(self.now.timestamp() * 1000))
+        plan = self.state.flush(int(self.now.timestamp() * 1000), last=saves)
         told: list[Flat] = []
         if plan is not None:
             told = outputs(plan)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from streams.flush import Flush, Message, Outgoing
 from streams.messages import Key
+from streams.owned import State
 from streams.partials import Partials
 from tests.streams.simulated_broker import Record
 
@@ -18,7 +19,7 @@ class Flat(NamedTuple):
     value: bytes | None
 
 
-def flat(group: list[Outgoing]) -> Iterator[Flat]:
+def flat(group: Iterable[Outgoing]) -> Iterator[Flat]:
     """The messages of some outputs, or of a changelog."""
     for outgoing in group:
         for key, value in outgoing.messages:
@@ -26,8 +27,9 @@ def flat(group: list[Outgoing]) -> Iterator[Flat]:
 
 
 def outputs(flush: Flush) -> list[Flat]:
-    """All outputs, in their order."""
-    return [message for transaction in flush.transactions for message in flat(transaction.outputs)]
+    """All outputs, what is told first, in their order."""
+    told = [message for each in flush.transactions for message in flat(each.told)]
+    return told + [message for each in flush.transactions for message in flat(each.outputs)]
 
 
 def changelog(flush: Flush) -> list[Flat]:
@@ -47,3 +49,16 @@ def entries(partials: Partials) -> dict[Key, tuple[int, int]]:
 def as_records(messages: Iterable[Message]) -> list[Record]:
     """Messages as a changelog gives them back."""
     return [Record(offset, key, value, 0) for offset, (key, value) in enumerate(messages)]
+
+
+def offsets(plan: Flush) -> dict[tuple[str, int], int]:
+    """What a flush commits: nothing but with its last transaction."""
+    assert not any(each.offsets for each in plan.transactions[:-1])
+    return plan.transactions[-1].offsets
+
+
+def flushed(state: State, now_ms: int, *, last: bool = False) -> Flush:
+    """What a state writes, which is something."""
+    plan = state.flush(now_ms, last=last)
+    assert plan is not None
+    return plan

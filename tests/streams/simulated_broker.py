@@ -78,8 +78,12 @@ class SimulatedBroker:
                 self._end(transactional_id, "committed")
         self.committed.update(offsets)
 
+    def is_fenced(self, transactional_id: str, epoch: int) -> bool:
+        """Whether a later writer of the same id has begun."""
+        return self._epochs[transactional_id] != epoch
+
     def _check(self, transactional_id: str, epoch: int) -> None:
-        if self._epochs[transactional_id] != epoch:
+        if self.is_fenced(transactional_id, epoch):
             raise FencedWrite
 
     def _end(self, transactional_id: str, status: str) -> None:

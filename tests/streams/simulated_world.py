@@ -10,7 +10,7 @@ with what the log says by an independent count.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,11 +37,12 @@ from outlay.decision import (
 from outlay.framing import encode_frame
 from outlay.topics import TopicNames, partition_of
 from outlay.usage import UsageRecord, encode_usage
+from outlay.window import floor_names
 from schemas.messages import AuditRecord, Entry
 from streams import messages
 from streams.audit import decode_audit
 from streams.batch import Batch
-from streams.flush import Flush
+from streams.flush import Flush, Outgoing
 from streams.owned import Stage, State
 from streams.partials import Partials
 from streams.stages import Changelogs, PartialsStage, TotalsStage
@@ -120,9 +121,9 @@ class Task:
             committed = self.world.broker.committed.get((topic, self.partition), 0)
             self.next[topic] = min(self.next[topic], committed)
 
-    def flush(self, rng: random.Random) -> None:
+    def flush(self, rng: random.Random, *, last: bool = False) -> None:
         if self.flushing is None:
-            plan = self.state.flush(self.world.now_ms)
+            plan = self.state.flush(self.world.now_ms, last=last)
             if plan is not None:
                 self.flushing = self._write(plan, rng)
 
@@ -134,22 +135,32 @@ class Task:
                 self.flushing = None
 
     def _write(self, plan: Flush, rng: random.Random) -> Iterator[None]:
-        broker = self.world.broker
+        broker, seen = self.world.broker, self.world.seen
+        saves = bool(plan.transactions[-1].offsets)
+        seen[self.stage.name, "saves" if saves else "told only"] += 1
         for transaction in plan.transactions:
-            for group in (transaction.outputs, transaction.changelog):
-                by_target = defaultdict(list)
-                for message in flat(group):
-                    by_target[message.topic, message.partition].append(message)
-                for target in rng.sample(sorted(by_target), len(by_target)):
-                    for message in by_target[target]:
-                        record = broker.append(
-                            target, message.key, message.value, self.world.now_ms, self.tid,
-                            self.epoch,
-                        )  # fmt: skip
-                        self.world.observe(target, record)
-                        yield
-            broker.commit(dict(transaction.offsets), self.tid, self.epoch)
-            yield
+            if transaction.told and self.tid and broker.is_fenced(self.tid, self.epoch):
+                seen[self.stage.name, "told by a zombie"] += 1
+            yield from self._send(transaction.told, None, rng)
+            if transaction.size or transaction.offsets:
+                yield from self._send(transaction.outputs, self.tid, rng)
+                yield from self._send(transaction.changelog, self.tid, rng)
+                broker.commit(dict(transaction.offsets), self.tid, self.epoch)
+                yield
+        seen[self.stage.name, "saved"] += saves
+
+    def _send(self, group: list[Outgoing], tid: str | None, rng: random.Random) -> Iterator[None]:
+        """Message by message, of one target after the other, in any order of these."""
+        by_target = defaultdict(list)
+        for message in flat(group):
+            by_target[message.topic, message.partition].append(message)
+        for target in rng.sample(sorted(by_target), len(by_target)):
+            for message in by_target[target]:
+                record = self.world.broker.append(
+                    target, message.key, message.value, self.world.now_ms, tid, self.epoch
+                )
+                self.world.observe(target, record)
+                yield
 
 
 class Worker:
@@ -174,6 +185,8 @@ class World:
         ]
         self.workers = [Worker(), Worker(), Worker()]
         self.violations: list[str] = []
+        self.seen: Counter[tuple[str, str]] = Counter()
+        """What happened how often, by stage."""
         self.rejects: set[bytes] = set()
         self.requests: dict[int, list[BudgetRequest]] = defaultdict(list)
         self._prefix: dict[tuple[int, Key], list[tuple[int, int, int]]] = defaultdict(list)
@@ -341,7 +354,7 @@ class World:
             for task in worker.tasks:  # the last flush, which may not come to its end
                 if rng.random() < 0.5:
                     try:
-                        task.flush(rng)
+                        task.flush(rng, last=True)
                         task.step(rng.choice((1, 5, 1_000)))
                     except FencedWrite:
                         continue
@@ -511,7 +524,7 @@ class World:
         assert {letter.key for letter in letters if letter} == self.rejects
 
     def _check_totals(self, state: TotalsState) -> None:
-        floor = state.totals._floor
+        floor = floor_names(state.totals.floor.day) if state.totals.floor.day else ("", "")
         for key in {key for _, key in self._prefix}:
             if partition_of(key[0].encode(), Q) != state.partition:
                 continue

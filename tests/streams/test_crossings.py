@@ -36,7 +36,7 @@ class Told:
     """A scope, what it uses, the product's alerts and the model's, step by step."""
 
     def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
+        self.rng, self.saving = random.Random(seed), random.Random(seed)
         self.rig = Rig(START)
         self.model = CrossingModel()
         self.used: dict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -117,7 +117,7 @@ class Told:
         before, moved = copy.deepcopy(self.model), set(self.moved)
         want = self._expected()
         self.told_of_organization = self.organization
-        told = self.rig.flush(crash)
+        told = self.rig.flush(crash, saves=self.saving.random() < 0.5)
         assert by_limit(map(self._said, told)) == by_limit(want)
         if crash == "changelog":
             self.model = before

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from outlay.decision import WATERMARK_KEY, Watermark, encode
 from streams.decisions import Decisions
-from streams.flush import Flush, Outgoing
+from streams.flush import Flush, Outgoing, Transaction
 from streams.partials import Partials
 from streams.sums import Sums
 from streams.totals_state import TotalsState
@@ -77,6 +79,22 @@ def test_each_decided_request_is_told_of_once_whatever_happens(seed: int) -> Non
     world.run(random_schedule(seed, 300, REQUESTS))
     rest_and_check(world)
     assert len(world._audited) > 10
+
+
+def test_the_schedules_tell_without_saving_and_are_cut_off_in_saves() -> None:
+    """Often enough, so that what is said above concerns them: also zombies tell."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for seed in range(6):
+        world = World()
+        world.run(random_schedule(seed))
+        rest_and_check(world)
+        seen += world.seen
+    for stage in ("partials", "totals"):
+        told, begun, saved = (seen[stage, what] for what in ("told only", "saves", "saved"))
+        assert told > 100
+        assert saved > 50
+        assert stage == "totals" or begun - saved > 50
+    assert seen["partials", "told by a zombie"] > 50
 
 
 # -- tests of the tests: each rule taken away, the check must notice
@@ -175,8 +193,8 @@ def test_when_a_configuration_follows_its_decision_it_breaks(
     """Whoever reads of a version would not find it."""
     flush = TotalsState.flush
 
-    def flush_late(self: TotalsState, now_ms: int) -> Flush | None:
-        plan = flush(self, now_ms)
+    def flush_late(self: TotalsState, now_ms: int, *, last: bool = False) -> Flush | None:
+        plan = flush(self, now_ms, last=last)
         first = [] if plan is None else plan.transactions[0].outputs
         if plan is not None and any(out.topic == TOPICS.alert_configs for out in first):
             plan.transactions.append(plan.transactions.pop(0))
@@ -206,8 +224,8 @@ def test_when_something_told_once_follows_the_changelog_it_breaks(
     """A crash between the two leaves what is known to be told, and is not."""
     flush = TotalsState.flush
 
-    def flush_late(self: TotalsState, now_ms: int) -> Flush | None:
-        plan = flush(self, now_ms)
+    def flush_late(self: TotalsState, now_ms: int, *, last: bool = False) -> Flush | None:
+        plan = flush(self, now_ms, last=last)
         for transaction in [] if plan is None else plan.transactions:
             late = [out for out in transaction.outputs if out.topic == topic]
             transaction.outputs = [out for out in transaction.outputs if out not in late]
@@ -216,3 +234,53 @@ def test_when_something_told_once_follows_the_changelog_it_breaks(
 
     monkeypatch.setattr(TotalsState, "flush", flush_late)
     assert breaks(actions=REQUESTS)
+
+
+State = Partials | TotalsState
+
+
+def change_plans(
+    monkeypatch: pytest.MonkeyPatch, stage: type[State], change: Callable[[Any, Flush], Flush]
+) -> None:
+    """Have a stage write something else than what it would."""
+    flush = stage.flush
+
+    def changed(self: State, now_ms: int, *, last: bool = False) -> Flush | None:
+        plan = flush(self, now_ms, last=last)  # type: ignore[arg-type]
+        return None if plan is None else change(self, plan)
+
+    monkeypatch.setattr(stage, "flush", changed)
+
+
+def test_when_what_is_told_follows_what_is_saved_it_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A crash between the two: nobody reads again what was not told."""
+
+    def told_late(state: Partials, plan: Flush) -> Flush:
+        told = [out for each in plan.transactions for out in each.told]
+        for each in plan.transactions:
+            each.told = []
+        return Flush([*plan.transactions, Transaction(told=told)])
+
+    change_plans(monkeypatch, Partials, told_late)
+    assert breaks()
+
+
+@pytest.mark.parametrize("stage", [Partials, TotalsState])
+def test_when_offsets_are_committed_without_a_save_it_breaks(
+    monkeypatch: pytest.MonkeyPatch, stage: type[State]
+) -> None:
+    """A successor would not read again what the changelog does not hold."""
+
+    def commit_always(state: Any, plan: Flush) -> Flush:
+        if isinstance(state, TotalsState) and (
+            state.holds or state.decisions.waiting or state.crossings.waiting
+        ):
+            return plan  # as ever
+        offsets = {(topic, state.partition): at for topic, at in state.positions.items()}
+        plan.transactions[-1].offsets = offsets
+        return plan
+
+    change_plans(monkeypatch, stage, commit_always)
+    assert breaks(actions=CALM)

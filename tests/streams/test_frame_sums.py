@@ -18,7 +18,7 @@ from outlay.framing import encode_frame
 from outlay.judging import MESSAGE_BYTES_MAX, Usage, decode_usage, latest_us
 from outlay.spender import Spender
 from outlay.usage import EXECUTIONS_MAX, TOKENS_MAX, UsageRecord
-from streams.frame_sums import SUM_MAX, FrameSums, plain_frame
+from streams.frame_sums import SUM_MAX, FrameSums, plain_frames
 from streams.sums import Sums
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -109,7 +109,7 @@ def one_by_one(usages: list[Usage]) -> dict[Spender, list[int]]:
 
 def check(frame: bytes) -> bool:
     """Whether the frame was plain; if so, it has added what its records do."""
-    plain = plain_frame(frame, latest_us(NOW_MS))
+    plain = plain_frames([frame], latest_us(NOW_MS))
     sums = FrameSums()
     if plain is None or not sums.add(plain):
         assert len(sums) == 0
@@ -227,10 +227,10 @@ def test_a_frame_that_is_not_added_leaves_nothing() -> None:
     """Else who sends garbage of many days would fill the memory beside all bounds."""
     frame = encode_frame([record()])
     assert frame is not None
-    plain = plain_frame(changed(frame, {"spenders": "acme///"}, b""), latest_us(NOW_MS))
+    plain = plain_frames([changed(frame, {"spenders": "acme///"}, b"")], latest_us(NOW_MS))
     assert plain is not None
     sums = Sums()
-    assert not sums.add_frame(plain)
+    assert not sums.add_frames(plain)
     assert (sums.size, sums.by_window(), sums._frames) == (0, {}, {})
 
 
@@ -248,9 +248,9 @@ def test_frames_come_to_what_their_records_do(messages: list[list[UsageRecord]])
     for made in messages:
         frame = encode_frame(made)
         assert frame is not None
-        found = plain_frame(frame, latest_us(NOW_MS))
+        found = plain_frames([frame], latest_us(NOW_MS))
         assert found is not None
-        assert framed.add_frame(found)
+        assert framed.add_frames(found)
         usages, _ = decode_usage(frame, NOW_MS)
         plain.add_apart([u.record for u in usages], [u.cost_nano for u in usages])
     assert framed.by_window() == plain.by_window()
@@ -261,7 +261,7 @@ def test_sums_that_near_the_end_of_an_integer_are_left() -> None:
     """What they hold stays right, and the next flush takes it."""
     most = encode_frame([record(cost_usd="999999999.999999999")])
     assert most is not None
-    plain = plain_frame(most, latest_us(NOW_MS))
+    plain = plain_frames([most], latest_us(NOW_MS))
     assert plain is not None
     sums = FrameSums()
     added = 0
@@ -280,7 +280,7 @@ def test_many_spenders_find_room() -> None:
             [record(agent_id=f"a{n}", input_tokens=n) for n in range(start, start + 1_000)]
         )
         assert frame is not None
-        plain = plain_frame(frame, latest_us(NOW_MS))
+        plain = plain_frames([frame], latest_us(NOW_MS))
         assert plain is not None
         assert sums.add(plain)
     assert {spender[3]: amounts[2] for spender, amounts in sums} == {

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 from outlay.usage import encode_usage
-from streams import partials as partials_module
+from streams import counting
 from streams.batch import Batch
 from streams.flush import Flush, Outgoing, Unit, cut
 from streams.flush import Offsets as FlushOffsets
+from streams.messages import decode_partials
 from streams.owned import Owned
+from streams.saving import Saves
 from streams.writer import Fenced
-from tests.streams.flat import entries, outputs
+from tests.streams.flat import changelog, entries, outputs
 from tests.streams.test_totals import NOON, batch, new_partials, usage
 
 USAGE = "outlay.usage"
+USED = encode_usage([usage(NOON)])
 
 
 class FailingWriter:
@@ -26,8 +29,13 @@ class FailingWriter:
     def __init__(self, fail_at: int, error: Exception) -> None:
         self.writes = 0
         self.first_write = asyncio.Event()
+        self.wrote = asyncio.Event()
         self.offsets: FlushOffsets = {}
-        self._fail_at, self._error = fail_at, error
+        self.told = -1
+        """The progress that was told last."""
+        self.rows = 0
+        """How many messages went to the changelog."""
+        self.fail_at, self._error = fail_at, error
 
     async def start(self) -> None:
         pass
@@ -38,10 +46,15 @@ class FailingWriter:
     async def write(self, flush: Flush) -> None:
         self.writes += 1
         self.first_write.set()
-        if self.writes == self._fail_at:
+        if self.writes == self.fail_at:
             raise self._error
+        self.rows += len(changelog(flush))
+        for message in outputs(flush):
+            progress = decode_partials(message.value or b"").progress
+            self.told = self.told if progress is None else progress
         for transaction in flush.transactions:
             self.offsets |= transaction.offsets
+        self.wrote.set()
 
 
 class OneStage:
@@ -75,9 +88,7 @@ async def owned_after_failure(writer: FailingWriter, do: Any) -> BaseException |
         error = await asyncio.wait_for(failed, 5)
     except ZeroDivisionError as raised:
         error = raised
-    await owned.apply(
-        batch((encode_usage([usage(NOON)]), NOON), start=owned.state.positions[USAGE])
-    )
+    await owned.apply(batch((USED, NOON), start=owned.state.positions[USAGE]))
     await owned.close()
     return error
 
@@ -89,11 +100,62 @@ def test_after_a_failed_write_nothing_is_written_any_more(error: Exception) -> N
 
     async def apply(owned: Owned) -> None:
         await writer.first_write.wait()
-        await owned.apply(batch((encode_usage([usage(NOON)]), NOON)))
+        await owned.apply(batch((USED, NOON)))
 
     assert asyncio.run(owned_after_failure(writer, apply)) is error
-    assert writer.writes == 2
-    assert writer.offsets == {(USAGE, 0): 0}
+    assert (writer.writes, writer.offsets) == (2, {})
+
+
+@pytest.mark.parametrize("fails_when_it_saves", [False, True])
+def test_what_was_told_is_not_saved_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch, fails_when_it_saves: bool
+) -> None:
+    """Whether telling failed or saving did: the offset stays where it was saved last."""
+    due = [True]
+    monkeypatch.setattr(Saves, "are_due", lambda self, now_ms: due[0])
+    writer = FailingWriter(0, OSError("gone"))
+
+    async def apply(owned: Owned) -> None:
+        await apply_and_await(owned, writer)
+        assert writer.offsets == {(USAGE, 0): 1}
+        due[0] = False
+        await apply_and_await(owned, writer)
+        assert writer.offsets == {(USAGE, 0): 1}
+        due[0] = fails_when_it_saves
+        writer.fail_at = writer.writes + 1
+        await owned.apply(batch((USED, NOON), start=owned.state.positions[USAGE]))
+
+    assert isinstance(asyncio.run(owned_after_failure(writer, apply)), OSError)
+    assert (writer.writes, writer.offsets) == (writer.fail_at, {(USAGE, 0): 1})
+
+
+@pytest.mark.parametrize("is_due", [False, True])
+def test_the_last_flush_saves_all(monkeypatch: pytest.MonkeyPatch, is_due: bool) -> None:
+    """Who takes over has nothing to read again, and what was told is in the changelog."""
+    monkeypatch.setattr(Saves, "are_due", lambda self, now_ms: is_due)
+
+    async def run() -> FailingWriter:
+        writer = FailingWriter(0, OSError())
+        owned = Owned(OneStage(writer), 0, 0.01)
+        owned.begin({USAGE: 0}, {USAGE: 100}, _ignore)
+        await apply_and_await(owned, writer)
+        assert bool(writer.offsets) == is_due
+        await owned.close()
+        return writer
+
+    writer = asyncio.run(run())
+    assert writer.offsets == {(USAGE, 0): 1}
+    assert writer.rows == 1 + 4  # the floor, and two scopes by day and by month
+
+
+async def apply_and_await(owned: Owned, writer: FailingWriter) -> None:
+    """Apply a message, and wait until a partials message tells of it."""
+    position = owned.state.positions[USAGE]
+    await owned.apply(batch((USED, NOON), start=position))
+    async with asyncio.timeout(5):
+        while writer.told < position:
+            writer.wrote.clear()
+            await writer.wrote.wait()
 
 
 def test_after_a_failed_batch_nothing_is_written_any_more(
@@ -105,11 +167,11 @@ def test_after_a_failed_batch_nothing_is_written_any_more(
     async def apply(owned: Owned) -> None:
         await writer.first_write.wait()
         with monkeypatch.context() as broken:
-            broken.setattr(partials_module, "decode_plain", lambda *run: 1 // 0)
-            await owned.apply(batch((encode_usage([usage(NOON)]), NOON)))
+            broken.setattr(counting, "decode_plain", lambda *run: 1 // 0)
+            await owned.apply(batch((USED, NOON)))
 
     assert isinstance(asyncio.run(owned_after_failure(writer, apply)), ZeroDivisionError)
-    assert writer.offsets == {(USAGE, 0): 0}
+    assert (writer.writes, writer.offsets) == (1, {})
 
 
 def test_a_batch_that_fails_during_a_write_is_never_written(
@@ -130,9 +192,9 @@ def test_a_batch_that_fails_during_a_write_is_never_written(
         owned = Owned(OneStage(writer), 0, 0.01)
         owned.begin({USAGE: 0}, {USAGE: 100}, _ignore)
         await writer.first_write.wait()
-        monkeypatch.setattr(partials_module, "decode_plain", lambda *run: 1 // 0)
+        monkeypatch.setattr(counting, "decode_plain", lambda *run: 1 // 0)
         with pytest.raises(ZeroDivisionError):
-            await owned.apply(batch((encode_usage([usage(NOON)]), NOON)))
+            await owned.apply(batch((USED, NOON)))
         writer.go_on.set()
         await asyncio.sleep(0.05)
         await owned.close()
@@ -150,14 +212,14 @@ def test_a_batch_that_is_all_dead_letters_is_taken_in_parts() -> None:
     state = new_partials()
     state.begin({USAGE: 0}, {USAGE: 100})
     bad = b"[" + b",".join([b"1"] * 10_000) + b"]"
-    rest: Batch | None = batch(*[(bad, NOON)] * 5, (encode_usage([usage(NOON)]), NOON))
+    rest: Batch | None = batch(*[(bad, NOON)] * 5, (USED, NOON))
     letters = parts = 0
     while rest is not None:
         rest = state.apply(rest)
         flush = state.flush(0)
         assert flush is not None
         count = sum("rejected" in m.topic for m in outputs(flush))
-        assert count <= 2 * partials_module.REJECTED_MAX
+        assert count <= 2 * counting.REJECTED_MAX
         letters, parts = letters + count, parts + 1
     assert (letters, state.position) == (50_000, 6)
     assert parts > 1

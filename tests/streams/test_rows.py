@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 from outlay.topics import TopicNames, partition_of
 from outlay.usage import encode_usage
 from schemas.messages import Entry, PartialsMessage
-from streams import messages, writer
+from streams import messages, producing
 from streams import partials as partials_module
 from streams.adding import add_amounts
 from streams.flush import Outgoing
@@ -126,7 +126,7 @@ def test_a_flush_in_pieces_tells_each_entry_once(monkeypatch: pytest.MonkeyPatch
         ]
         value = encode_usage(records)
         partials.apply(batch((value, NOON), start=position))
-        flush = partials.flush(position)
+        flush = partials.flush(position, last=True)
         assert flush is not None
         told = []
         last = {}
@@ -174,6 +174,6 @@ def test_batches_follow_each_other_without_a_gap() -> None:
     rows, floor = messages.Rows(WINDOW, told), [(messages.FLOOR_KEY, b"7")]
     producer: Any = Batches()
     outgoing = [Outgoing("changelog", 0, each) for each in (rows, [], floor)]
-    asyncio.run(writer._send(producer, outgoing))
+    asyncio.run(producing.send(producer, outgoing))
     assert len(producer.sent) > 5
     assert [message for batch in producer.sent for message in batch] == [*rows, *floor]

@@ -1,0 +1,87 @@
+"""Saving: when a stage writes its changelog, and commits up to where it has read.
+
+What others wait for goes out with each flush. What only a successor reads can wait a little: a
+successor reads again what was not committed, and comes to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from schemas.messages import Windows
+from streams import messages
+from streams.flush import UNIT_MESSAGES_MAX, Outgoing, Unit
+
+SAVE_INTERVAL_MS = 1_000
+"""How often a partition saves, in milliseconds: a crash has so much read again."""
+
+STAGGER_MS = 250
+"""By how much a partition saves later than the one before it, in milliseconds."""
+
+UNSAVED_MAX = 500_000
+"""How many entries may be told and not saved before the next flush saves them."""
+
+
+class Saves:
+    """When one owned partition saves: once in each interval, of which no two begin together."""
+
+    def __init__(self, partition: int) -> None:
+        self._shift_ms = partition * STAGGER_MS
+        self._saved_in: int | None = None
+
+    def are_due(self, now_ms: int) -> bool:
+        """Whether there was none in this interval; also when the clock was set back."""
+        return self._interval(now_ms) != self._saved_in
+
+    def are_overdue(self, now_ms: int) -> bool:
+        """Whether there was none in the interval before either; also by a clock set back."""
+        return self._saved_in not in (self._interval(now_ms), self._interval(now_ms) - 1)
+
+    def done(self, now_ms: int) -> None:
+        """It saves now."""
+        self._saved_in = self._interval(now_ms)
+
+    def _interval(self, now_ms: int) -> int:
+        return (now_ms - self._shift_ms) // SAVE_INTERVAL_MS
+
+
+class Unsaved:
+    """Entries that were told, and that the changelog does not show as they are now."""
+
+    def __init__(self, changelog: str, partition: int) -> None:
+        self._changelog = changelog
+        self._partition = partition
+        self._windows: Windows = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._size
+
+    def add(self, windows: Windows) -> None:
+        """Take note of entries; what is written of them is what they are by then."""
+        for window, scopes in windows.items():
+            held = self._windows.setdefault(window, {})
+            before = len(held)
+            held.update(scopes)
+            self._size += len(held) - before
+
+    def forget(self, window: str) -> None:
+        """A window is not kept any more."""
+        self._size -= len(self._windows.pop(window, ()))
+
+    def take(self) -> Iterator[Unit]:
+        """The changelog of all of them; they count as saved."""
+        for window, scopes in self._windows.items():
+            entries = iter(scopes.items())
+            while some := dict(islice(entries, UNIT_MESSAGES_MAX)):
+                yield Unit(changelog=self.rows({window: some}))
+        self._windows, self._size = {}, 0
+
+    def rows(self, windows: Windows) -> list[Outgoing]:
+        """The changelog of some entries."""
+        return [
+            Outgoing(self._changelog, self._partition, messages.Rows(window, scopes))
+            for window, scopes in windows.items()
+        ]

@@ -1,0 +1,259 @@
+"""Partials between saves: what a flush writes, and that a crash is exact."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlay.topics import TopicNames
+from outlay.usage import encode_usage
+from streams import counting, messages
+from streams import flush as flush_module
+from streams import partials as partials_module
+from streams.flush import Flush, Message
+from streams.partials import Partials
+from streams.saving import SAVE_INTERVAL_MS, UNSAVED_MAX, Unsaved
+from tests.streams.flat import as_records, changelog, entries, flushed, offsets, outputs
+from tests.streams.test_totals import KEY, NOON, batch, begun, new_partials, usage
+
+TOPICS = TopicNames()
+START_MS = 1_000_000
+WINDOW = KEY[1]
+
+
+def told_entries(plan: Flush) -> dict[bytes, bytes]:
+    """The entries that are told, as their rows would be."""
+    return {
+        f"{scope} {window}".encode(): messages.encode(entry)
+        for message in outputs(plan)
+        if message.topic == TOPICS.partials
+        for window, scopes in messages.decode_partials(message.value or b"").entries.items()
+        for scope, entry in scopes.items()
+    }
+
+
+def used(agent_id: str = "a") -> bytes:
+    return encode_usage([usage(NOON, agent_id=agent_id)])
+
+
+def saved_partials() -> Partials:
+    """With a message counted and saved at START_MS."""
+    partials = begun(new_partials())
+    partials.apply(batch((used(), NOON)))
+    assert offsets(flushed(partials, START_MS)) == {(TOPICS.usage, 0): 1}
+    return partials
+
+
+def test_a_flush_between_saves_only_tells_and_the_next_save_writes_it_once() -> None:
+    """Each entry as it is by then, and how far it was read."""
+    partials = saved_partials()
+    for position in (1, 2):
+        partials.apply(batch((used(), NOON), start=position))
+        plan = flushed(partials, START_MS + position)
+        assert len(told_entries(plan)) == 4
+        assert [(each.size, each.offsets) for each in plan.transactions] == [(0, {})]
+        assert partials.flush(START_MS + position) is None
+    plan = flushed(partials, START_MS + SAVE_INTERVAL_MS)
+    rows = [(m.key, m.value) for m in changelog(plan)]
+    assert len(rows) == 4
+    assert dict(rows)[b"organization:acme 2026-03-01"] == b"[2,3000000000,3,0,0]"
+    assert offsets(plan) == {(TOPICS.usage, 0): 3}
+    plan = flushed(partials, START_MS + 2 * SAVE_INTERVAL_MS)  # a heartbeat
+    assert (changelog(plan), offsets(plan)) == ([], {})
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_what_a_save_counts_itself_is_saved_with_it(last: bool) -> None:
+    """Beside what waits for it, or alone."""
+    partials = saved_partials()
+    if last:
+        partials.apply(batch((used("b"), NOON), start=1))
+        flushed(partials, START_MS + 1)
+    partials.apply(batch((used("c"), NOON), start=partials.position))
+    plan = flushed(partials, START_MS + (2 if last else SAVE_INTERVAL_MS), last=last)
+    rows = {m.key: m.value for m in changelog(plan)}
+    assert {key.decode().split(" ")[0].rpartition(":")[2] for key in rows if key} == (
+        {"acme", "b", "c"} if last else {"acme", "c"}
+    )
+    assert len(rows) == len(changelog(plan))  # each once
+    assert told_entries(plan).items() <= rows.items()
+    assert offsets(plan) == {(TOPICS.usage, 0): partials.position}
+
+
+def test_the_last_flush_has_nothing_to_save_twice() -> None:
+    """Where all is saved and told, there is nothing to say."""
+    assert saved_partials().flush(START_MS + 1, last=True) is None
+
+
+def test_too_much_that_waits_is_saved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the flush after it was told, whatever the time is."""
+    held = Unsaved.__len__
+    monkeypatch.setattr(
+        Unsaved, "__len__", lambda self: held(self) and held(self) + UNSAVED_MAX - 8
+    )
+    partials = saved_partials()
+    saved = []
+    for position, agent_id in enumerate("abcd", 1):
+        partials.apply(batch((used(agent_id), NOON), start=position))
+        saved.append(offsets(flushed(partials, START_MS + position)))
+    # The organization and the agent have two entries each.
+    assert saved == [{}, {}, {}, {(TOPICS.usage, 0): 5}]
+
+
+def test_a_window_that_is_forgotten_before_it_is_saved_leaves_its_tombstones_alone() -> None:
+    """No row of it comes after them, or the next owner would have it again."""
+    partials = saved_partials()
+    partials.apply(batch((used(), NOON), start=1))
+    flushed(partials, START_MS + 1)
+    later = NOON + timedelta(days=41)
+    partials.apply(batch((encode_usage([usage(later)]), later), start=2))
+    plan = flushed(partials, START_MS + 2)
+    assert not [key for key in told_entries(plan) if key.endswith(WINDOW.encode())]
+    assert changelog(plan) == []
+    plan = flushed(partials, START_MS + SAVE_INTERVAL_MS)
+    last = {m.key: m.value for m in changelog(plan)}
+    gone = {key for key, value in last.items() if value is None}
+    agent = f"{KEY[0]}/agent:a"
+    assert gone == {f"{scope} {WINDOW}".encode() for scope in (KEY[0], agent)}
+    assert len([m for m in changelog(plan) if m.key in gone]) == len(gone)
+    assert f"{KEY[0]} {later:%Y-%m-%d}".encode() in last
+    assert WINDOW not in partials.entries
+
+
+def test_a_new_owner_forgets_what_was_to_be_forgotten() -> None:
+    """A crash may have come between the floor and its tombstones; no message has to come first."""
+    partials = new_partials()
+    floor = (messages.FLOOR_KEY, messages.encode((NOON + timedelta(days=41)).toordinal()))
+    row = f"{KEY[0]} {WINDOW}".encode()
+    partials.load("changelog", as_records([(row, b"[9,1,1,0,0]"), floor]))
+    begun(partials, 10)
+    plan = flushed(partials, START_MS)
+    assert [(m.key, m.value) for m in changelog(plan)] == [floor, (row, None)]
+    assert not partials.entries
+
+
+def test_what_is_forgotten_since_a_replay_counted_it_is_not_told() -> None:
+    """Nobody keeps it, and the next save takes it away."""
+    partials = new_partials()
+    partials.load("changelog", as_records([(f"{KEY[0]} {WINDOW}".encode(), b"[9,1,1,0,0]")]))
+    begun(partials, 7)
+    partials.apply(batch((used(), NOON), start=7))
+    assert offsets(flushed(partials, START_MS)) == {(TOPICS.usage, 0): 8}
+    later = NOON + timedelta(days=41)
+    partials.apply(batch((used(), NOON), (encode_usage([usage(later)]), later), start=8))
+    plan = flushed(partials, START_MS + 1)
+    assert {key.decode().split(" ")[1] for key in told_entries(plan)} == {
+        f"{NOON:%Y-%m}",
+        f"{later:%Y-%m}",
+        f"{later:%Y-%m-%d}",
+    }
+
+
+def test_a_full_state_is_emptied_by_any_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also between saves: nobody would read on before the next one."""
+    monkeypatch.setattr(counting, "SUMS_MAX", 1)
+    partials = saved_partials()
+    assert not partials.is_full
+    partials.apply(batch((used(), NOON), start=1))
+    assert partials.is_full
+    flushed(partials, START_MS + 1)
+    assert not partials.is_full
+    letters = b"[" + b",".join([b"1"] * counting.REJECTED_MAX) + b"]"
+    partials.apply(batch((letters, NOON), start=2))
+    assert partials.is_full
+    plan = flushed(partials, START_MS + 2)
+    assert sum(m.topic == TOPICS.rejected for m in outputs(plan)) == counting.REJECTED_MAX
+    assert offsets(plan) == {}
+    assert not partials.is_full
+    again = new_partials()
+    again.load("changelog", as_records([(b"organization:acme 2026-03-01", b"[9,1,1,0,0]")]))
+    monkeypatch.setattr(partials_module, "DIRTY_MAX", 1)
+    begun(again, 8)
+    again.apply(batch((used(), NOON), start=8))
+    flushed(again, START_MS)
+    assert again.apply(batch((used(), NOON), start=9)) is None
+    assert again.is_full  # a replay
+    flushed(again, START_MS + 1)
+    assert not again.is_full
+
+
+class Log:
+    """A usage partition, what was told of it, and the changelog and offset that a crash leaves.
+
+    The last of its messages makes it forget the days of the first ones.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.values = [self._message(n) for n in range(12)]
+        self.rows: list[Message] = []
+        self.told: dict[bytes, bytes] = {}
+        self.committed = 0
+
+    def _message(self, number: int) -> tuple[bytes, datetime]:
+        at = NOON + timedelta(days=self.rng.choice((0, 1)) + 21 * (number // 4))
+        some = [usage(at, agent_id=self.rng.choice("abc")) for _ in range(self.rng.randint(1, 3))]
+        return encode_usage(some), at
+
+    def owner(self) -> Partials:
+        """A newcomer: what the changelog holds, from the committed offset on."""
+        owner = new_partials()
+        owner.load("changelog", as_records(self.rows))
+        return begun(owner, self.committed)
+
+    def read(self, owner: Partials, count: int) -> None:
+        for value in self.values[owner.position :][:count]:
+            owner.apply(batch(value, start=owner.position))
+
+    def write(self, plan: Flush | None, steps: int) -> None:
+        """Some steps of a flush: what is told, the changelog and offsets, of each transaction."""
+        for each in [] if plan is None else plan.transactions:
+            alone = Flush([each])
+            for do in (self._tell, self._save):
+                if not steps:
+                    return
+                do(alone)
+                steps -= 1
+
+    def _tell(self, plan: Flush) -> None:
+        self.told |= told_entries(plan)
+
+    def _save(self, plan: Flush) -> None:
+        rows = [(m.key, m.value) for m in changelog(plan)]
+        for key, value in rows:
+            if value is not None and key != messages.FLOOR_KEY:
+                assert self.told[key or b""] == value, "saved before it was told"
+        self.rows += rows
+        self.committed = offsets(plan).get((TOPICS.usage, 0), self.committed)
+
+
+@given(st.integers(0, 2**32))
+def test_a_crash_between_saves_is_exact(seed: int) -> None:
+    """A newcomer that reads again comes to what one owner would have, and all of it is told."""
+    rng = random.Random(seed)
+    log, whole = Log(rng), Log(random.Random(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flush_module, "TRANSACTION_MESSAGES_MAX", rng.choice((3, 50_000)))
+        now_ms = START_MS
+        for _ in range(rng.randint(1, 5)):
+            owner = log.owner()
+            for _ in range(rng.randint(1, 6)):
+                now_ms += rng.choice((1, 100, 400, SAVE_INTERVAL_MS))
+                log.read(owner, rng.randint(0, 3))
+                log.write(owner.flush(now_ms, last=rng.random() < 0.1), 1_000)
+            log.write(owner.flush(now_ms + 1_000), rng.randint(0, 3))  # cut off by a crash
+        owner = log.owner()
+        log.read(owner, 100)
+        log.write(owner.flush(now_ms, last=True), 1_000)
+    only = whole.owner()
+    whole.read(only, 100)
+    only.flush(now_ms, last=True)
+    assert log.committed == owner.position == len(log.values)
+    assert entries(owner) == entries(log.owner()) == entries(only)
+    for (scope, window), (cost_nano, executions) in entries(only).items():
+        told = messages.decode_entry(log.told[f"{scope} {window}".encode()])
+        assert (told.cost_nano, told.executions) == (cost_nano, executions)
