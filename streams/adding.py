@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from schemas.messages import Entry
 from streams.sums import Amounts
@@ -27,13 +28,17 @@ def add_amounts(
     entries.update(fresh)
     if len(fresh) == len(scopes):
         return list(fresh.values())
-    for entry, amounts in zip(found, scopes.values(), strict=True):
+    for entry, (cost_nano, executions, input_tokens, output_tokens) in zip(
+        found, scopes.values(), strict=True
+    ):
         if entry is not None and entry.offset < offset:
             entry.offset = offset
-            entry.cost_nano += amounts[0]
-            entry.executions += amounts[1]
-            entry.input_tokens += amounts[2]
-            entry.output_tokens += amounts[3]
+            entry.cost_nano += cost_nano
+            entry.executions += executions
+            entry.input_tokens += input_tokens
+            entry.output_tokens += output_tokens
+    if not fresh:
+        return cast(list[Entry], found)
     return [
         fresh[scope] if entry is None else entry for scope, entry in zip(scopes, found, strict=True)
     ]

@@ -135,10 +135,13 @@ class Sums:
             held = scopes.setdefault(key, amounts)
             if held is not amounts:  # it works for several
                 scopes[key] = list(map(add, held, amounts))
+        wide: defaultdict[str, list[Amounts]] = defaultdict(list)
         for whose, parts in shared.items():
-            amounts = [sum(each) for each in zip(*parts, strict=True)]
+            amounts = _sum(parts)
             for scope in wide_scope_keys(*whose):
-                _add(scopes, scope, amounts)
+                wide[scope].append(amounts)
+        for scope, parts in wide.items():
+            scopes[scope] = _sum(parts)
         return scopes
 
     def _spent(self, day: int) -> Iterator[tuple[str, str | None, str | None, str, Amounts]]:
@@ -161,6 +164,12 @@ class _AgentPrefixes(dict[str, str]):
     def __missing__(self, organization_id: str) -> str:
         prefix = self[organization_id] = agent_key(organization_id, "")
         return prefix
+
+
+def _sum(parts: list[Amounts]) -> Amounts:
+    if len(parts) == 1:
+        return parts[0]
+    return [sum(each) for each in zip(*parts, strict=True)]
 
 
 def _add(sums: dict[str, Amounts], key: str, amounts: Amounts) -> None:
