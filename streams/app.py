@@ -12,6 +12,7 @@ from outlay.topics import TopicNames
 from schemas.settings import Settings
 from streams.flush import Offsets
 from streams.ownership import Ownership
+from streams.saving import SAVE_INTERVAL_MS
 from streams.shared_writer import PlainWriter, SharedProducer, TellingWriter
 from streams.stages import Changelogs, PartialsStage, TotalsStage
 from streams.table import write_behind_table
@@ -137,10 +138,15 @@ def _ownership(
     new_writer = fenced if transactions else plain
     names, partitions = settings.topics, settings.totals_partitions
     refresh_ms = round(settings.decision_refresh_s * 1000)
+    # Without transactions nobody knows for sure how far the last owner had told, and what was told
+    # and not saved could be told back.
+    save_ms = SAVE_INTERVAL_MS if transactions else 0
     return Ownership(
         [
-            PartialsStage(names, changelogs, partitions, new_writer),
-            TotalsStage(names, changelogs, partitions, refresh_ms, new_writer),
+            PartialsStage(names, changelogs, partitions, new_writer, save_ms),
+            TotalsStage(
+                names, changelogs, partitions, refresh_ms, new_writer, save_interval_ms=save_ms
+            ),
         ],
         flush_interval_s=settings.flush_interval_s,
         usage_topic=names.usage,

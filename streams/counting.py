@@ -102,8 +102,8 @@ class Counting:
 
     def _add_frames(self, run: Sequence[SourceRecord]) -> bool:
         """Add what frames hold; False where they are to be looked at closely."""
-        earliest_ms = min(message.timestamp for message in run)
-        frames = plain_frames([message.value or b"" for message in run], latest_us(earliest_ms))
+        latest = min(latest_us(message.timestamp) for message in run)  # one may have no timestamp
+        frames = plain_frames([message.value or b"" for message in run], latest)
         if frames is None or not self.sums.add_frames(frames):
             return False
         self._count_days({frames.day: frames.size})

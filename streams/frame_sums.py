@@ -80,7 +80,8 @@ def _open(value: bytes) -> Frame:
     if len(value) > MESSAGE_BYTES_MAX:
         raise _NotPlain
     frame = open_frame(value)
-    if frame.header.metadata:
+    header = frame.header
+    if header.metadata or header.spenders.count(" ") >= header.count:  # before they are split
         raise _NotPlain
     return frame
 
@@ -160,12 +161,12 @@ def _number(frames: list[Frame], name: str, sizes: list[int]) -> _Numbers:
     parts: list[NDArray[Any]] = []
     for frame, count, size in zip(frames, counts, sizes, strict=True):
         column: Column = getattr(frame.header, name)
-        if not 0 <= column.base < size:
+        if not 0 <= column.base < size or column.width > 2:  # wider ones could wrap in an int64
             raise _NotPlain
         in_order = name == "spender" and size == count and column == NO_COLUMN
         parts.append(_IN_ORDER[:count] if in_order else _raw(frame, name))
     numbers = _based(parts, frames, name)
-    if numbers.min() < 0 or (numbers >= np.repeat(sizes, counts)).any():
+    if (numbers >= np.repeat(sizes, counts)).any():
         raise _NotPlain
     if len(frames) > 1:
         numbers += np.repeat(np.cumsum([0, *sizes[:-1]]), counts)

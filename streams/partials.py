@@ -19,7 +19,7 @@ from streams.counting import Counting
 from streams.counts import Count
 from streams.floor import Floor
 from streams.flush import Flush, Offsets, Outgoing, Unit, apart, cut
-from streams.saving import UNSAVED_MAX, Saves, Unsaved
+from streams.saving import SAVE_INTERVAL_MS, UNSAVED_MAX, Saves, Unsaved
 from streams.sums import Sums
 from streams.telling import Teller
 
@@ -47,6 +47,7 @@ class Partials:
         topics: TopicNames,
         changelog: str,
         totals_partitions: int,
+        save_interval_ms: int = SAVE_INTERVAL_MS,
     ) -> None:
         self.partition = partition
         self.entries: Windows = {}
@@ -60,7 +61,7 @@ class Partials:
         self._dirty: Windows = {}
         self._dirty_count = 0
         self._unsaved = Unsaved(changelog, partition)
-        self._saves = Saves(partition)
+        self._saves = Saves(partition, save_interval_ms)
         self._saves_along = False
         self._replay_until = -1
         self._told = self._committed = 0
@@ -85,7 +86,8 @@ class Partials:
 
     def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None:
         """Start to apply at the committed offset of the usage topic."""
-        self.position = self._told = self._committed = positions[self._topics.usage]
+        self.position = self._told = positions[self._topics.usage]
+        self._committed = -1  # also where nothing is: else messages might go that none has counted
         self._replay_until = self.reaches[self.partition]
         self._floor.rose = self._floor.day > 0  # what is below it goes with the next save
 
@@ -175,7 +177,7 @@ class Partials:
         Others are told each time; the changelog and the offset can wait for the next save, or for
         the `last` flush.
         """
-        saves = self._is_to_save and (last or self._is_save_due(now_ms))
+        saves = self._is_to_save(now_ms, last=last)
         heartbeat = is_due(now_ms, self._told_at_ms, HEARTBEAT_MS)
         if not (saves or heartbeat or self._counting.letters or self.position != self._told):
             return None
@@ -194,12 +196,10 @@ class Partials:
     def _offsets(self) -> Offsets:
         return {(self._topics.usage, self.partition): self.position}
 
-    @property
-    def _is_to_save(self) -> bool:
-        return self._floor.rose or self.position != self._committed
-
-    def _is_save_due(self, now_ms: int) -> bool:
-        return self._saves.are_due(now_ms) or len(self._unsaved) >= UNSAVED_MAX
+    def _is_to_save(self, now_ms: int, *, last: bool) -> bool:
+        if self._floor.rose or self.position != self._committed:
+            return last or self._saves.are_due(now_ms) or len(self._unsaved) >= UNSAVED_MAX
+        return self._saves.are_long_ago(now_ms)
 
     def _units(self, saves: bool) -> Iterator[Unit]:
         self._saves_along = saves and not self._unsaved

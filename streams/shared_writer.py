@@ -7,6 +7,7 @@ transaction takes seven.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -27,13 +28,18 @@ class SharedProducer:
         self._settings = {**settings, "enable_idempotence": idempotent}
         self._starting = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
-        self._written = 0
+        self._written: Counter[tuple[str, int]] = Counter()
 
     async def get(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                self._producer = AIOKafkaProducer(**SETTINGS, **self._settings)
-                await self._producer.start()
+                producer = AIOKafkaProducer(**SETTINGS, **self._settings)
+                try:
+                    await producer.start()
+                except BaseException:
+                    await stop(producer)
+                    raise
+                self._producer = producer
             return self._producer
 
     async def tell(self, told: Sequence[Outgoing]) -> None:
@@ -42,8 +48,9 @@ class SharedProducer:
         One by one, so that what several tell at a time goes out together: they are few and large.
         """
         producer = await self.get()
-        self._written += sum(len(each.messages) for each in told)
-        check_sequences(self._written)
+        for topic, partition, messages in told:
+            check_sequences(self._written[topic, partition])
+            self._written[topic, partition] += len(messages)
         acknowledged = [
             await producer.send(topic, value, key, partition)
             for topic, partition, messages in told

@@ -10,6 +10,7 @@ from outlay.topics import TopicNames, partition_of
 from streams.decisions import AT_ONCE_MAX
 from streams.owned import State
 from streams.partials import Partials
+from streams.saving import SAVE_INTERVAL_MS
 from streams.totals_state import TotalsState
 from streams.writer import Writer
 
@@ -66,7 +67,9 @@ class PartialsStage:
         changelogs: Changelogs,
         totals_partitions: int,
         new_writer: NewWriter,
+        save_interval_ms: int = SAVE_INTERVAL_MS,
     ) -> None:
+        self._save_interval_ms = save_interval_ms
         self.sources: tuple[str, ...] = (topics.usage,)
         self.changelogs: tuple[str, ...] = (changelogs.partials,)
         self._topics = topics
@@ -79,6 +82,7 @@ class PartialsStage:
             topics=self._topics,
             changelog=self.changelogs[0],
             totals_partitions=self._totals_partitions,
+            save_interval_ms=self._save_interval_ms,
         )
 
     def new_writer(self, partition: int) -> Writer:
@@ -99,7 +103,9 @@ class TotalsStage:
         refresh_ms: int,
         new_writer: NewWriter,
         at_once_max: int = AT_ONCE_MAX,
+        save_interval_ms: int = SAVE_INTERVAL_MS,
     ) -> None:
+        self._save_interval_ms = save_interval_ms
         self.sources: tuple[str, ...] = (topics.partials, topics.budgets)
         self.changelogs: tuple[str, ...] = (
             changelogs.totals,
@@ -124,6 +130,7 @@ class TotalsStage:
             partitions=self._totals_partitions,
             refresh_ms=self._refresh_ms,
             at_once_max=self._at_once_max,
+            save_interval_ms=self._save_interval_ms,
         )
 
     def new_writer(self, partition: int) -> Writer:

@@ -17,6 +17,9 @@ from streams.batch import SourceRecord
 from streams.floor import Floor
 from streams.flush import UNIT_MESSAGES_MAX, Message, Messages
 
+TOLD_TOGETHER_MAX = 4
+"""How often entries of a window are kept as they were told, before each is kept once."""
+
 
 class Totals:
     """All totals of one totals partition, and how far into the usage topic they reach."""
@@ -76,7 +79,10 @@ class Totals:
                 self.late += len(told)  # forgotten here: it never starts again
                 continue
             _merge(self._scopes(partition, window), told)
-            self._dirty[partition].setdefault(window, []).append(told)
+            waiting = self._dirty[partition].setdefault(window, [])
+            waiting.append(told)
+            if len(waiting) > TOLD_TOGETHER_MAX:
+                waiting[:] = [_joined(waiting)]
             self.dirty_count += len(told)
             concerned[window] = told
         progress = message.progress

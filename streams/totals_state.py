@@ -22,7 +22,7 @@ from streams.counts import Count
 from streams.crossings import Crossings
 from streams.decisions import AT_ONCE_MAX, Decisions
 from streams.flush import Flush, Outgoing, Unit, apart, cut
-from streams.saving import Saves
+from streams.saving import SAVE_INTERVAL_MS, Saves
 from streams.totals import Totals
 
 DIRTY_MAX = 500_000
@@ -53,6 +53,7 @@ class TotalsState:
         partitions: int,
         refresh_ms: int,
         at_once_max: int = AT_ONCE_MAX,
+        save_interval_ms: int = SAVE_INTERVAL_MS,
     ) -> None:
         self.partition = partition
         self.totals = Totals()
@@ -72,7 +73,7 @@ class TotalsState:
             alerts_changelog: self.crossings,
         }
         self._committed: dict[str, int] = {}
-        self._saves = Saves(partition)
+        self._saves = Saves(partition, save_interval_ms)
         self._owes_commit = False
         self._hold: dict[str, int] = {}
         self._rejected: list[DeadLetter] = []

@@ -45,6 +45,7 @@ from streams.batch import Batch
 from streams.flush import Flush, Outgoing
 from streams.owned import Stage, State
 from streams.partials import Partials
+from streams.saving import SAVE_INTERVAL_MS
 from streams.stages import Changelogs, PartialsStage, TotalsStage
 from streams.totals_state import TotalsState
 from tests.streams.flat import flat
@@ -179,9 +180,10 @@ class World:
         self.broker = SimulatedBroker()
         self.now = START
         self.pauses_ms: tuple[int, ...] = (1, 100, 400, 1_200)
+        save_ms = SAVE_INTERVAL_MS if rules.transactions else 0  # as a worker has it
         self.stages: list[Stage] = [
-            PartialsStage(TOPICS, CHANGELOGS, Q, _no_writer),
-            TotalsStage(TOPICS, CHANGELOGS, Q, refresh_ms, _no_writer, at_once_max),
+            PartialsStage(TOPICS, CHANGELOGS, Q, _no_writer, save_ms),
+            TotalsStage(TOPICS, CHANGELOGS, Q, refresh_ms, _no_writer, at_once_max, save_ms),
         ]
         self.workers = [Worker(), Worker(), Worker()]
         self.violations: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tracemalloc
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from outlay.frame import OCCURRED_S_MAX, Call, Column, open_frame
+from outlay.frame import COLUMNS, OCCURRED_S_MAX, Call, Column, join_frame, open_frame
 from outlay.framing import encode_frame
 from outlay.judging import MESSAGE_BYTES_MAX, Usage, decode_usage, latest_us
 from outlay.spender import Spender
@@ -94,6 +95,55 @@ def changed(frame: bytes, fields: dict[str, Any], filler: bytes) -> bytes:
     body = (body + filler * need)[:need]
     encoded = msgspec.json.encode(header)
     return frame[:4] + len(encoded).to_bytes(4, "little") + encoded + bytes(body)
+
+
+Packed = tuple[Column, list[int]]
+"""A column, and what stands in it."""
+
+
+def repacked(frame: bytes, columns: dict[str, Packed]) -> bytes:
+    """The frame with other columns, whose numbers are taken in turn for each record."""
+    opened = open_frame(frame)
+    count = opened.header.count
+    header = msgspec.structs.replace(
+        opened.header, **{name: column for name, (column, _) in columns.items()}
+    )
+    parts = []
+    for name in COLUMNS:
+        column, at = getattr(opened.header, name), opened.columns_at[name]
+        part = frame[at : at + column.width * count]
+        if name in columns:
+            column, numbers = columns[name]
+            part = b"".join(
+                (numbers[i % len(numbers)] % 256**column.width).to_bytes(column.width, "little")
+                for i in range(count)
+            )
+        parts.append(part)
+    times = frame[opened.times_at : opened.times_at + 8 * count]
+    return join_frame(msgspec.json.encode(header), opened.ids, times, parts)
+
+
+packed = st.tuples(
+    st.builds(
+        Column,
+        st.sampled_from(["", "B", "H", "I", "Q"]),
+        st.sampled_from([0, 0, 0, 1, 2, 255, -1, 10**9, 2**63 - 1]),
+    ),
+    st.lists(
+        st.sampled_from(
+            [0, 1, 2, 3, 255, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 2]
+        ),
+        min_size=1, max_size=4,
+    ),
+)  # fmt: skip
+usual_frames = st.lists(usual, min_size=1, max_size=5).map(encode_frame)
+hostile_frames = st.one_of(
+    st.lists(usual | unusual, min_size=1, max_size=3).map(encode_frame),
+    st.builds(changed, usual_frames, changes, st.sampled_from([b"\0", b"\1", b"\xff"])),
+    st.builds(
+        repacked, usual_frames, st.dictionaries(st.sampled_from(COLUMNS), packed, max_size=2)
+    ),
+)  # fmt: skip
 
 
 def one_by_one(usages: list[Usage]) -> dict[Spender, list[int]]:
@@ -212,6 +262,66 @@ def test_the_bounds_of_times(times_s: tuple[float, float], is_plain: bool) -> No
     assert check(frame[:at] + struct.pack("<2d", *times_s) + frame[at + 16 :]) == is_plain
 
 
+@given(usual_frames, st.dictionaries(st.sampled_from(COLUMNS), packed, min_size=1, max_size=3))
+def test_what_is_plain_counts_whatever_its_columns_hold(
+    frame: bytes, columns: dict[str, Packed]
+) -> None:
+    """Each width, to the ends of its type, below and above what an int64 holds."""
+    event("plain" if check(repacked(frame, columns)) else "left")
+
+
+@pytest.mark.parametrize("name", ["spender", "call"])
+@pytest.mark.parametrize(
+    ("column", "numbers", "is_plain"),
+    [
+        (Column("B", 0), [1, 0], True),
+        (Column("", 0), [], False),
+        (Column("B", 0), [2, 0], False),
+        (Column("B", 1), [0, 0], False),
+        (Column("B", 1), [255, 0], False),
+        (Column("H", 1), [2**16 - 1, 0], False),
+        (Column("I", 1), [2**32 - 1, 0], False),
+        (Column("Q", 0), [2**64 - 1, 0], False),
+        (Column("Q", 1), [2**64 - 1, 0], False),  # as an int64, -1 and 0 above a base of 1
+        (Column("Q", 1), [2**63, 0], False),
+        (Column("", 2**64), [], False),
+        (Column("B", 2**70), [1, 0], False),
+        (Column("B", -1), [1, 2], False),
+    ],
+)
+def test_the_bounds_of_numbers(
+    name: str, column: Column, numbers: list[int], is_plain: bool
+) -> None:
+    """What says which spender and which call a record has wraps at no width; alone or among others,
+    on either side of a frame whose spenders stand in order.
+    """
+    made = [record(agent_id=agent, model=agent, user_id="u") for agent in ("a", "b")]
+    in_order = encode_frame([record(agent_id="c"), record(agent_id="d")])
+    frame = encode_frame(made)
+    assert frame is not None
+    assert in_order is not None
+    value = repacked(frame, {name: (column, numbers or [0])})
+    is_plain = is_plain or (name == "spender" and column == Column("", 0))  # in the records' order
+    assert check(value) == is_plain
+    if not is_plain and column.base >= 0:
+        assert decode_usage(value, NOW_MS)[1]
+    for run in ([value, in_order], [in_order, value], [in_order, value, in_order]):
+        assert (plain_frames(run, latest_us(NOW_MS)) is not None) == is_plain
+
+
+@pytest.mark.parametrize("name", ["spender", "call"])
+def test_a_number_is_bound_by_its_own_frame(name: str) -> None:
+    """What is beyond it is no spender, and no call, of the frame after it."""
+    few = encode_frame([record(agent_id=agent, model=agent) for agent in ("a", "b", "b")])
+    many = encode_frame([record(agent_id=agent, model=agent) for agent in ("c", "d", "e")])
+    assert few is not None
+    assert many is not None
+    beyond = repacked(few, {name: (Column("B", 0), [0, 1, 2])})
+    assert not check(beyond)
+    for run in ([beyond, many], [many, beyond], [many, beyond, many]):
+        assert plain_frames(run, latest_us(NOW_MS)) is None
+
+
 def test_a_frame_that_is_too_large_is_not_plain() -> None:
     """To the totals as to everybody, whatever a broker lets through compressed."""
     frame = encode_frame([record(), record()])
@@ -221,6 +331,22 @@ def test_a_frame_that_is_too_large_is_not_plain() -> None:
     value = frame[:4] + len(header).to_bytes(4, "little") + header + frame[at:]
     assert not check(value)
     assert decode_usage(value, NOW_MS)[1]
+
+
+def test_frames_take_little_memory() -> None:
+    """A million spenders of one record are told from their number, before there is a list of each
+    frame's, and an array of all.
+    """
+    frame = encode_frame([record()])
+    assert frame is not None
+    value = changed(frame, {"spenders": " " * 1_000_000}, b"")
+    assert len(value) <= MESSAGE_BYTES_MAX
+    tracemalloc.start()
+    try:
+        assert plain_frames([value] * 16, latest_us(NOW_MS)) is None
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_frame_that_is_not_added_leaves_nothing() -> None:
@@ -255,6 +381,63 @@ def test_frames_come_to_what_their_records_do(messages: list[list[UsageRecord]])
         plain.add_apart([u.record for u in usages], [u.cost_nano for u in usages])
     assert framed.by_window() == plain.by_window()
     assert framed.by_window() == plain.by_window()  # asking changes nothing
+
+
+@given(st.lists(usual_frames | usual_frames | hostile_frames, min_size=1, max_size=4))
+def test_many_frames_are_plain_where_each_is(values: list[bytes]) -> None:
+    """They hold what each does; else one is not, or they are of several days, or too much."""
+    each = [plain_frames([value], latest_us(NOW_MS)) for value in values]
+    together = plain_frames(values, latest_us(NOW_MS))
+    plain = [frames for frames in each if frames is not None]
+    are_plain = (
+        len(plain) == len(values)
+        and len({frames.day for frames in plain}) == 1
+        and sum(frames.sum_max for frames in plain) <= SUM_MAX
+    )
+    event("plain" if are_plain else "left")
+    assert (together is not None) == are_plain
+    if together is None:
+        return
+    assert together.day == plain[0].day
+    assert together.size == sum(frames.size for frames in plain)
+    assert together.sum_max == sum(frames.sum_max for frames in plain)
+    sums, apart = FrameSums(), FrameSums()
+    is_known = [apart.add(frames) for frames in plain]
+    assert sums.add(together) == all(is_known)
+    assert dict(sums) == (dict(apart) if all(is_known) else {})
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3), st.sampled_from(["", "B", "H", "I", "Q"]), st.booleans()),
+        min_size=2, max_size=5,
+    ),
+    st.sampled_from([0, 1, 10**12 - 300]),
+)  # fmt: skip
+def test_columns_of_many_widths_add_up(shapes: list[tuple[int, Any, bool]], base: int) -> None:
+    """Also where what stands in them is in one frame a byte, and in the next none or eight."""
+    values = []
+    for count, code, in_order in shapes:
+        made = [record(agent_id=f"a{i if in_order else 0}") for i in range(count)]
+        frame = encode_frame(made)
+        assert frame is not None
+        numbers = (Column(code, base), [7, 254, 255])
+        values.append(repacked(frame, {"input_tokens": numbers, "cost_nano": numbers}))
+    plain = plain_frames(values, latest_us(NOW_MS))
+    assert plain is not None
+    sums = FrameSums()
+    assert sums.add(plain)
+    usages = [usage for value in values for usage in decode_usage(value, NOW_MS)[0]]
+    assert dict(sums) == one_by_one(usages)
+
+
+def test_frames_that_come_near_the_end_of_an_integer_are_not_plain_together() -> None:
+    """Each alone is; what all may come to is what says it."""
+    most = encode_frame([record(cost_usd="999999999.999999999")])
+    assert most is not None
+    fit = SUM_MAX // (10**18 - 1)
+    assert plain_frames([most] * fit, latest_us(NOW_MS)) is not None
+    assert plain_frames([most] * (fit + 1), latest_us(NOW_MS)) is None
 
 
 def test_sums_that_near_the_end_of_an_integer_are_left() -> None:

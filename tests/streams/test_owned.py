@@ -103,7 +103,7 @@ def test_after_a_failed_write_nothing_is_written_any_more(error: Exception) -> N
         await owned.apply(batch((USED, NOON)))
 
     assert asyncio.run(owned_after_failure(writer, apply)) is error
-    assert (writer.writes, writer.offsets) == (2, {})
+    assert (writer.writes, writer.offsets) == (2, {(USAGE, 0): 0})
 
 
 @pytest.mark.parametrize("fails_when_it_saves", [False, True])
@@ -171,7 +171,7 @@ def test_after_a_failed_batch_nothing_is_written_any_more(
             await owned.apply(batch((USED, NOON)))
 
     assert isinstance(asyncio.run(owned_after_failure(writer, apply)), ZeroDivisionError)
-    assert (writer.writes, writer.offsets) == (1, {})
+    assert (writer.writes, writer.offsets) == (1, {(USAGE, 0): 0})
 
 
 def test_a_batch_that_fails_during_a_write_is_never_written(

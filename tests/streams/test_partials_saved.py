@@ -16,7 +16,7 @@ from streams import flush as flush_module
 from streams import partials as partials_module
 from streams.flush import Flush, Message
 from streams.partials import Partials
-from streams.saving import SAVE_INTERVAL_MS, UNSAVED_MAX, Unsaved
+from streams.saving import IDLE_SAVE_INTERVAL_MS, SAVE_INTERVAL_MS, UNSAVED_MAX, Unsaved
 from tests.streams.flat import as_records, changelog, entries, flushed, offsets, outputs
 from tests.streams.test_totals import KEY, NOON, batch, begun, new_partials, usage
 
@@ -46,6 +46,29 @@ def saved_partials() -> Partials:
     partials.apply(batch((used(), NOON)))
     assert offsets(flushed(partials, START_MS)) == {(TOPICS.usage, 0): 1}
     return partials
+
+
+def test_an_owner_commits_at_once_also_where_nothing_is() -> None:
+    """Else messages that come and go while nobody owns the partition would not be missed."""
+    assert offsets(flushed(begun(new_partials()), START_MS)) == {(TOPICS.usage, 0): 0}
+
+
+def test_an_idle_partition_saves_every_hour() -> None:
+    """Brokers forget a transactional id that is not used for days."""
+    partials = saved_partials()
+    ticks = range(START_MS, START_MS + 24 * IDLE_SAVE_INTERVAL_MS, 10 * SAVE_INTERVAL_MS)
+    commits = [offsets(flushed(partials, now_ms)) for now_ms in ticks[1:]]
+    assert [each for each in commits if each] == [{(TOPICS.usage, 0): 1}] * 23
+
+
+def test_without_an_interval_each_flush_saves() -> None:
+    """On brokers without transactions, where a crash is to find nothing told and not saved."""
+    partials = begun(new_partials(save_interval_ms=0))
+    for position in range(3):
+        partials.apply(batch((used(), NOON), start=position))
+        plan = flushed(partials, START_MS + position)
+        assert offsets(plan) == {(TOPICS.usage, 0): position + 1}
+        assert {m.key for m in changelog(plan)} >= told_entries(plan).keys()
 
 
 def test_a_flush_between_saves_only_tells_and_the_next_save_writes_it_once() -> None:

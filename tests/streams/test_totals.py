@@ -21,7 +21,8 @@ from streams.audit import decode_audit
 from streams.batch import Batch, GapError
 from streams.flush import Flush, Message
 from streams.partials import Partials
-from streams.totals import Totals
+from streams.saving import SAVE_INTERVAL_MS
+from streams.totals import TOLD_TOGETHER_MAX, Totals
 from streams.totals_state import TotalsState
 from tests.streams.flat import as_records, changelog, entries, outputs
 from tests.streams.simulated_broker import Record
@@ -30,12 +31,13 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = ("organization:acme", "2026-03-01")
 
 
-def new_partials(partition: int = 0) -> Partials:
+def new_partials(partition: int = 0, save_interval_ms: int = SAVE_INTERVAL_MS) -> Partials:
     return Partials(
         partition,
         topics=TopicNames(),
         changelog="changelog",
         totals_partitions=1,
+        save_interval_ms=save_interval_ms,
     )
 
 
@@ -100,6 +102,20 @@ def test_a_total_is_the_newest_part_of_each_partition_in_any_order(data: st.Data
     assert total[0].cost_nano == sum(100 * p + at for p, at in newest.items())
     assert total[1] == newest
     assert totals.progress == newest
+
+
+def test_what_is_told_again_and_again_waits_once() -> None:
+    """However often entries are told between two saves, no more than a few of each are kept."""
+    totals = Totals()
+    for at in range(100):
+        told = {f"organization:o{n}": Entry(at, at, at, 1, 1) for n in range(10)}
+        totals.merge(PartialsMessage(0, 0, at, {KEY[1]: told}))
+        waiting = totals._dirty[0][KEY[1]]
+        assert len(waiting) <= TOLD_TOGETHER_MAX
+    rows = dict(written(totals))
+    assert rows.pop(messages.PROGRESS_KEY)
+    assert set(rows.values()) == {messages.encode(Entry(99, 99, 99, 1, 1))}
+    assert len(rows) == 10
 
 
 @given(st.integers(0, 2**16), st.integers(1, 12))

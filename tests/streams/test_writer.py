@@ -24,11 +24,14 @@ class FakeProducer:
         self.fails: dict[bytes, BaseException | None] = {}
         """What of the values is not acknowledged, but fails, or is never heard of."""
         self.starts = 0
+        self.start_error: Exception | None = None
         self.hangs = False
 
     async def start(self) -> None:
         self.starts += 1
         await asyncio.sleep(0.01)
+        if self.start_error is not None:
+            raise self.start_error
 
     async def stop(self) -> None:
         if self.hangs:
@@ -175,18 +178,34 @@ def test_the_shared_producer_is_idempotent_where_the_broker_can(
 def test_it_tells_no_more_than_there_are_sequence_numbers(
     fake: FakeProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All partitions together; the worker is started anew."""
+    """They are each partition's own; the worker is started anew."""
     monkeypatch.setattr(producing, "RECORDS_PER_PRODUCER_MAX", 5)
     shared = SharedProducer({}, idempotent=True)
 
     async def run() -> None:
-        await shared.tell([told(b"a", b"b")])
-        await shared.tell([told(b"c"), told(b"d", partition=1)])
+        await shared.tell([told(b"a", b"b", b"c")])
+        await shared.tell([told(b"d", b"x"), told(*[b"y"] * 4, partition=1)])
         with pytest.raises(RuntimeError, match="sequence"):
             await shared.tell([told(b"e")])
 
     asyncio.run(run())
     assert b"e" not in [each[-1] for each in fake.log]
+
+
+def test_a_producer_that_does_not_start_is_not_kept(fake: FakeProducer) -> None:
+    """The next one who asks has it started anew."""
+    shared = SharedProducer({}, idempotent=True)
+    fake.start_error = OSError("gone")
+
+    async def run() -> None:
+        with pytest.raises(OSError, match="gone"):
+            await shared.get()
+        fake.start_error = None
+        await shared.get()
+
+    asyncio.run(run())
+    assert fake.starts == 2
+    assert fake.log == ["stopped"]
 
 
 def test_to_stop_is_bounded(fake: FakeProducer, monkeypatch: pytest.MonkeyPatch) -> None:
