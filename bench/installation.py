@@ -132,8 +132,8 @@ class Installation:
     def wait_done(self, timeout_s: float = DONE_TIMEOUT_S) -> float:
         """Wait until all usage is durable and decided; returns when it was (`time.time()`).
 
-        Durable: the usage offsets are committed, with the changelog before them. Decided: the
-        watermark of each decisions partition covers it, and with it the totals' changelog.
+        Durable: the usage offsets are committed, with the partials and their changelog before them.
+        Decided: the watermark of each decisions partition covers it.
 
         Raises:
             RuntimeError: not within the time, or a worker has ended; with the end of its log.
