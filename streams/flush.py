@@ -56,7 +56,7 @@ class Unit(NamedTuple):
         return _size(self.told) + _size(self.outputs) + _size(self.changelog)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Transaction:
     """One step of a flush, atomic but for what is told."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -85,7 +86,7 @@ class TellingWriter:
                 async with asyncio.timeout(self._timeout_s):
                     await self._shared.tell(transaction.told)
             if transaction.size or transaction.offsets:
-                await self._writer.write(Flush([transaction]))
+                await self._writer.write(Flush([replace(transaction, told=[])]))
 
     async def stop(self) -> None:
         await self._writer.stop()
@@ -114,6 +115,7 @@ class PlainWriter:
     async def write(self, flush: Flush) -> None:
         producer = await self._shared.get()
         for transaction in flush.transactions:
+            assert not transaction.told, "what is told is for a TellingWriter"
             async with asyncio.timeout(self._timeout_s):
                 await send(producer, transaction.outputs)
                 await send(producer, transaction.changelog)

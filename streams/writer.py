@@ -70,6 +70,7 @@ class TransactionalWriter:
 
     async def write(self, flush: Flush) -> None:
         for transaction in flush.transactions:
+            assert not transaction.told, "what is told is for a TellingWriter"
             try:
                 async with asyncio.timeout(self._timeout_s):
                     await self._write(transaction)

@@ -122,7 +122,7 @@ class FencedWriter:
             records |= change.records
         outputs = [Outgoing(*target, messages) for target, messages in notes.items()]
         state = [Outgoing(self._state_topic, self._partition, list(records.items()))]
-        return Flush([Transaction(outputs, state if records else [])])
+        return Flush([Transaction(outputs=outputs, changelog=state if records else [])])
 
     def _fail(self, failure: Exception, changes: Iterable[_Change]) -> None:
         self._failure = failure
