@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import threading
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import uvicorn
@@ -67,7 +68,7 @@ def make_world(directory):
         for organization in ("acme", "globex", None)
         for role in ROLES
     }
-    stream, topic = InMemoryStream(NOW), FakeTopic(2)
+    stream, topic = InMemoryStream(datetime.now(UTC)), FakeTopic(2)  # as the records are
     own_alerts, alerts = FakeOwnAlerts(), FakeTopic(2)
     app = create_app(
         Settings(api_keys_file=str(file.path)),

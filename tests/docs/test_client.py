@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ SECTIONS = {
 def server(tmp_path_factory):
     """The real app, served on loopback, and a key for all of it."""
     world = make_world(tmp_path_factory.mktemp("client"))
-    world.stream.clock.set(datetime.now(UTC))  # the records are of now
     with capture_logs(), world.stream, Server(world.app) as server:
         server.key = world.keys[None, "admin"]
         yield server
