@@ -53,10 +53,7 @@ class Counting:
         run = _run(records, start)
         timestamps = [message.timestamp for message in run]
         self._floor.rise_to(timestamps)
-        if is_frame(run[0].value or b""):
-            taken = self._count_frames(run)
-        else:
-            taken = self._count_json(run, min(timestamps))
+        taken = self._count_run(run, min(timestamps))
         self._counts["messages"] += taken
         return taken
 
@@ -78,27 +75,26 @@ class Counting:
         counts, self._counts = self._counts, Counter()
         return counts
 
-    def _count_json(self, run: Sequence[SourceRecord], earliest_ms: int) -> int:
-        plain = decode_plain([message.value for message in run], earliest_ms)
-        if plain is not None:
-            self._sum(self.sums, plain)
+    def _count_run(self, run: Sequence[SourceRecord], earliest_ms: int) -> int:
+        """Together where all of it is plain, else one by one; returns how many messages."""
+        frames = is_frame(run[0].value or b"")
+        if self._add_frames(run) if frames else self._add_json(run, earliest_ms):
             return len(run)
+        some_plain = frames and len(run) > 1  # one alone has just been tried
         for number, message in enumerate(run):
             if self.is_full:
                 return number
-            self._judge(message, self.sums)
-        return len(run)
-
-    def _count_frames(self, run: Sequence[SourceRecord]) -> int:
-        """Together where all of them are plain, else one by one."""
-        if self._add_frames(run):
-            return len(run)
-        for number, message in enumerate(run):
-            if self.is_full:
-                return number
-            if not self._add_frames([message]):
+            if not (some_plain and self._add_frames([message])):
                 self._judge(message, self.sums)
         return len(run)
+
+    def _add_json(self, run: Sequence[SourceRecord], earliest_ms: int) -> bool:
+        """Add what messages of JSON hold; False where they are to be looked at closely."""
+        plain = decode_plain([message.value for message in run], earliest_ms)
+        if plain is None:
+            return False
+        self._sum(self.sums, plain)
+        return True
 
     def _add_frames(self, run: Sequence[SourceRecord]) -> bool:
         """Add what frames hold; False where they are to be looked at closely."""

@@ -8,7 +8,6 @@ agent first, and added to the entries at the next flush.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 
 from outlay.topics import TopicNames
 from schemas.messages import Windows
@@ -19,6 +18,7 @@ from streams.counting import Counting
 from streams.counts import Count
 from streams.floor import Floor
 from streams.flush import Flush, Offsets, Outgoing, Unit, apart, cut
+from streams.pieces import pieces
 from streams.saving import SAVE_INTERVAL_MS, UNSAVED_MAX, Saves, Unsaved
 from streams.sums import Sums
 from streams.telling import Teller
@@ -230,8 +230,7 @@ class Partials:
         """Add to the entries what was summed beside them: they contain all that was applied."""
         for windows, scopes in self._counting.take_sums().alike():
             kept = [window for window in windows if not self._floor.forgets(window)]
-            items = iter(scopes.items())
-            while kept and (some := dict(islice(items, SETTLED_TOGETHER_MAX))):
+            for some in pieces(scopes, SETTLED_TOGETHER_MAX) if kept else ():
                 entries = {
                     window: add_amounts(
                         self.entries.setdefault(window, {}), some, self.position - 1

@@ -34,9 +34,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def check_sequences(written: int) -> None:
+def check_sequences(name: str, written: int) -> None:
+    """Raise RuntimeError where `name` has no sequence numbers left."""
     if written >= RECORDS_PER_PRODUCER_MAX:
-        raise RuntimeError("a producer is at the end of its sequence numbers")
+        raise RuntimeError(f"{name} is at the end of its sequence numbers")
 
 
 async def send(producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]) -> None:

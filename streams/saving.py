@@ -7,12 +7,12 @@ successor reads again what was not committed, and comes to the same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 from schemas.messages import Windows
 from streams import messages
 from streams.batch import is_due
 from streams.flush import UNIT_MESSAGES_MAX, Outgoing, Unit
+from streams.pieces import pieces
 
 SAVE_INTERVAL_MS = 1_000
 """How often a partition saves, in milliseconds: a crash has so much read again."""
@@ -92,8 +92,7 @@ class Unsaved:
     def take(self) -> Iterator[Unit]:
         """The changelog of all of them; they count as saved."""
         for window, scopes in self._windows.items():
-            entries = iter(scopes.items())
-            while some := dict(islice(entries, UNIT_MESSAGES_MAX)):
+            for some in pieces(scopes, UNIT_MESSAGES_MAX):
                 yield Unit(changelog=self.rows({window: some}))
         self._windows, self._size = {}, 0
 

@@ -50,7 +50,7 @@ class SharedProducer:
         """
         producer = await self.get()
         for topic, partition, messages in told:
-            check_sequences(self._written[topic, partition])
+            check_sequences(f"{topic}-{partition}", self._written[topic, partition])
             self._written[topic, partition] += len(messages)
         acknowledged = [
             await producer.send(topic, value, key, partition)

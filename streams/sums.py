@@ -137,11 +137,11 @@ class Sums:
                 scopes[key] = list(map(add, held, amounts))
         wide: defaultdict[str, list[Amounts]] = defaultdict(list)
         for whose, parts in shared.items():
-            amounts = _sum(parts)
+            amounts = _added_up(parts)
             for scope in wide_scope_keys(*whose):
                 wide[scope].append(amounts)
         for scope, parts in wide.items():
-            scopes[scope] = _sum(parts)
+            scopes[scope] = _added_up(parts)
         return scopes
 
     def _spent(self, day: int) -> Iterator[tuple[str, str | None, str | None, str, Amounts]]:
@@ -166,7 +166,7 @@ class _AgentPrefixes(dict[str, str]):
         return prefix
 
 
-def _sum(parts: list[Amounts]) -> Amounts:
+def _added_up(parts: list[Amounts]) -> Amounts:
     if len(parts) == 1:
         return parts[0]
     return [sum(each) for each in zip(*parts, strict=True)]

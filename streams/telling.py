@@ -7,11 +7,11 @@ the next: to go over all of a large flush for each step takes longer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 
 from schemas.messages import Entry, PartialsMessage, Windows
 from streams import messages
 from streams.flush import Outgoing, Unit
+from streams.pieces import pieces
 from streams.placing import partitions_of
 
 MESSAGE_BYTES_MAX = 524_288
@@ -81,8 +81,7 @@ def _parts(windows: Windows) -> Iterator[Windows]:
             yield windows
         return
     for window, scopes in windows.items():
-        items = iter(scopes.items())
-        while part := dict(islice(items, MESSAGE_ENTRIES_MAX)):
+        for part in pieces(scopes, MESSAGE_ENTRIES_MAX):
             yield from _halves(window, part)
 
 

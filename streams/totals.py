@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from outlay.budget import NOTHING, Amounts
 from schemas.messages import Entry, PartialsMessage, Windows
@@ -16,6 +15,7 @@ from streams import messages
 from streams.batch import SourceRecord
 from streams.floor import Floor
 from streams.flush import UNIT_MESSAGES_MAX, Message, Messages
+from streams.pieces import pieces
 
 TOLD_TOGETHER_MAX = 4
 """How often entries of a window are kept as they were told, before each is kept once."""
@@ -132,8 +132,7 @@ class Totals:
             yield [(messages.FLOOR_KEY, messages.encode(self.floor.day))]
         for partition, windows in self._dirty.items():
             for window, told in windows.items():
-                entries = iter(_joined(told).items())
-                while some := dict(islice(entries, UNIT_MESSAGES_MAX)):
+                for some in pieces(_joined(told), UNIT_MESSAGES_MAX):
                     yield messages.Rows(f"{window} {partition}", some)
         if self._progress_dirty:
             yield [(messages.PROGRESS_KEY, messages.encode(self.progress))]

@@ -78,7 +78,8 @@ class TransactionalWriter:
                 raise Fenced(f"{self.transactional_id} was taken over: {error}") from error
 
     async def _write(self, transaction: Transaction) -> None:
-        check_sequences(self._written)  # to start it anew would fence who owns it by now
+        # Nothing is started anew: that would fence whoever owns the partition by now.
+        check_sequences(self.transactional_id, self._written)
         producer = self._producer
         assert producer is not None, "write before start"
         await producer.begin_transaction()

@@ -14,9 +14,9 @@ from outlay.topics import TopicNames
 from schemas.messages import Entry, PartialsMessage
 from streams import messages
 from streams.batch import Batch
-from streams.totals_state import TotalsState
 from tests.streams.flat import Flat, changelog, outputs
 from tests.streams.simulated_broker import Record
+from tests.streams.test_totals import new_totals
 
 TOPICS = TopicNames()
 SCOPE = "organization:acme/team:t"
@@ -38,16 +38,7 @@ class Rig:
 
     def restart(self) -> None:
         """A new owner, with what the changelogs hold."""
-        self.state = TotalsState(
-            0,
-            topics=TOPICS,
-            totals_changelog="T",
-            budgets_changelog="B",
-            alerts_changelog="A",
-            partition_of=lambda scope: 0,
-            partitions=1,
-            refresh_ms=1_000,
-        )
+        self.state = new_totals()
         for name in CHANGELOGS:
             records = [Record(0, key, value, 0) for key, value in self.tables[name].items()]
             self.state.load(name, records)

@@ -19,6 +19,7 @@ from schemas.messages import DeadLetter, Entry, PartialsMessage
 from streams import messages, totals_state
 from streams.audit import decode_audit
 from streams.batch import Batch, GapError
+from streams.decisions import AT_ONCE_MAX
 from streams.flush import Flush, Message
 from streams.partials import Partials
 from streams.saving import SAVE_INTERVAL_MS
@@ -41,7 +42,7 @@ def new_partials(partition: int = 0, save_interval_ms: int = SAVE_INTERVAL_MS) -
     )
 
 
-def new_totals() -> TotalsState:
+def new_totals(at_once_max: int = AT_ONCE_MAX, refresh_ms: int = 1_000) -> TotalsState:
     return TotalsState(
         0,
         topics=TopicNames(),
@@ -50,7 +51,8 @@ def new_totals() -> TotalsState:
         alerts_changelog="A",
         partition_of=lambda scope: 0,
         partitions=1,
-        refresh_ms=1_000,
+        refresh_ms=refresh_ms,
+        at_once_max=at_once_max,
     )
 
 

@@ -12,7 +12,7 @@ from streams.saving import SAVE_INTERVAL_MS
 from streams.totals_state import TotalsState
 from tests.streams.flat import changelog, flushed, offsets, outputs
 from tests.streams.simulated_broker import Record
-from tests.streams.test_totals import KEY, NOON, requests
+from tests.streams.test_totals import KEY, NOON, new_totals, requests
 
 TOPICS = TopicNames()
 START_MS = 1_000_000
@@ -20,18 +20,8 @@ TICK_MS = 250
 WINDOW = KEY[1]
 
 
-def new_totals(at_once_max: int = 1_000, refresh_ms: int = 1_000) -> TotalsState:
-    state = TotalsState(
-        0,
-        topics=TOPICS,
-        totals_changelog="T",
-        budgets_changelog="B",
-        alerts_changelog="A",
-        partition_of=lambda scope: 0,
-        partitions=1,
-        refresh_ms=refresh_ms,
-        at_once_max=at_once_max,
-    )
+def begun_totals(**how: int) -> TotalsState:
+    state = new_totals(**how)
     state.begin({TOPICS.partials: 0, TOPICS.budgets: 0}, {TOPICS.partials: 0, TOPICS.budgets: 0})
     return state
 
@@ -46,7 +36,7 @@ def tell(state: TotalsState, offset: int, scope: str = KEY[0]) -> None:
 
 def saved_totals() -> TotalsState:
     """With a budget and a partial, saved at START_MS."""
-    state = new_totals()
+    state = begun_totals()
     state.apply(requests(1))
     tell(state, 0)
     assert offsets(flushed(state, START_MS)) == {(TOPICS.partials, 0): 1, (TOPICS.budgets, 0): 1}
@@ -99,7 +89,7 @@ def test_a_full_state_of_totals_is_saved_at_once(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("refresh_ms", [0, 500, 1_000, 1_500, 2_000, 3_000, 4_000, 10_000])
 def test_offsets_are_committed_though_decisions_wait_whenever_it_saves(refresh_ms: int) -> None:
     """Where the beats of the refresh and the saves never fall on one flush: with each refresh."""
-    state = new_totals(at_once_max=0, refresh_ms=refresh_ms)
+    state = begun_totals(at_once_max=0, refresh_ms=refresh_ms)
     state.apply(requests(1))
     commits = 0
     ticks = range(START_MS + 900, START_MS + 900 + 20 * SAVE_INTERVAL_MS, TICK_MS)
