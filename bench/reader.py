@@ -19,8 +19,8 @@ from bench import kafka
 from bench.peer import Peer, say
 from outlay.frame import is_frame
 from outlay.framing import decode_columns
-from outlay.plain import ARRAY_BYTE
 from outlay.usage import UsageRecord
+from streams.plain import ARRAY_BYTE
 
 TIMEOUT_S = 300.0
 

@@ -19,12 +19,14 @@ from streams.table import write_behind_table
 from streams.transport import Transport
 from streams.writer import TransactionalWriter, Writer
 
-FETCH_BYTES_MAX = 1_048_576
-"""How much one fetch brings from one partition, in bytes as they travel."""
+FETCH_BYTES_MAX = 4 * 1_048_576
+"""How much one fetch brings from one partition, in bytes as they travel: with a quarter of it, the
+thread that fetches and the one that counts wait for each other. While there is more to read than
+can be counted, a worker holds about two of them for each partition that it owns."""
 
-BATCHES_MAX = 4
-"""How many batches wait before an agent: each a fetch, which compression may have made smaller by
-an order of magnitude."""
+BATCHES_MAX = 2
+"""How many batches may wait before an agent, of all its partitions, until none of theirs is fetched
+any more."""
 
 
 class App(faust.App):

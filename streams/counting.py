@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from outlay.frame import MAGIC, is_frame
 from outlay.judging import Rejection, decode_usage, latest_us, split_usage
-from outlay.plain import ARRAY_BYTE, RUN_MAX, PlainUsage, decode_plain
 from outlay.window import window_names
 from schemas.messages import DeadLetter
 from streams import messages
@@ -15,6 +14,7 @@ from streams.batch import SourceRecord
 from streams.counts import Count
 from streams.floor import Floor
 from streams.frame_sums import plain_frames
+from streams.plain import ARRAY_BYTE, RUN_MAX, PlainUsage, decode_plain
 from streams.sums import Sums
 
 SUMS_MAX = 100_000

@@ -1,8 +1,9 @@
 """Fetching: batches straight from what aiokafka has fetched.
 
 aiokafka hands out one Python object a message, made in a generator: that costs as much as decoding
-it. Here the messages are taken as its C code parses them, whole fetches at a time, and with them
-the offsets that no message has: control messages, and what compaction took away.
+it. Here the messages are taken as its C code parses them, whole fetches at a time where these are
+not much larger than they travelled, and with them the offsets that no message has: control
+messages, and what compaction took away.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from faust.types import TP
 
 from streams.batch import Batch, SourceRecord
+
+BATCH_BYTES_MAX = 4 * 1_048_576
+"""How much of a fetch makes a batch, in bytes of values once they are decompressed; what the
+producer sent together stays together."""
 
 
 async def fetch(fetcher: Any, partitions: Collection[TP], timeout_s: float) -> dict[TP, Batch]:
@@ -53,33 +58,38 @@ def _drain(fetcher: Any, partitions: Collection[TP]) -> dict[TP, Batch]:
         is_error = type(fetched) is not FetchResult
         if is_error and batches:
             continue  # it is raised the next time: what is here comes first
-        del fetcher._records[tp]
-        fetcher._notify(fetcher._wait_consume_future)
-        if is_error:
-            fetched.check_raise()
-        elif fetched.check_assignment(tp) and fetched.has_more():
-            batch = _take(tp, fetched)
+        more = False
+        if not is_error and fetched.check_assignment(tp) and fetched.has_more():
+            batch, more = _take(tp, fetched)
             if batch.end > batch.start:
                 batches[tp] = batch
+        if not more:
+            del fetcher._records[tp]
+            fetcher._notify(fetcher._wait_consume_future)
+        if is_error:
+            fetched.check_raise()
     return batches
 
 
-def _take(tp: TP, fetched: Any) -> Batch:
-    """All messages of one fetch of a partition."""
+def _take(tp: TP, fetched: Any) -> tuple[Batch, bool]:
+    """The next messages of one fetch of a partition, and whether there are more of it."""
     source = fetched._partition_records
     if source._isolation_level != READ_UNCOMMITTED or source._check_crcs:
         raise RuntimeError("fetching reads uncommitted messages, and checks no CRCs")
     start = end = source.next_fetch_offset
     records: list[SourceRecord] = []
-    while source._records.has_next():
+    size_bytes = 0
+    while size_bytes < BATCH_BYTES_MAX and source._records.has_next():
         batch = source._records.next_batch()
         if not isinstance(batch, DefaultRecordBatch):
             raise RuntimeError(f"{tp} holds messages of a format from before Kafka 0.11")
         if not batch.is_control_batch:
-            if batch.base_offset >= end:
-                records += batch
-            else:  # the fetch began in the middle of it
-                records += [record for record in batch if record.offset >= end]
+            found = list(batch)
+            if batch.base_offset < end:  # the fetch began in the middle of it
+                found = [record for record in found if record.offset >= end]
+            records += found
+            if batch.compression_type:  # else the fetch itself is no larger
+                size_bytes += sum(len(record.value or b"") for record in found)
         end = max(end, batch.next_offset)
     source.next_fetch_offset = end
     fetched._update_position()
@@ -87,4 +97,5 @@ def _take(tp: TP, fetched: Any) -> Batch:
     # the broker sent until the garbage collector comes.
     source._records_iterator = None
     highwater = fetched._assignment.state_value(tp).highwater
-    return Batch(tp.topic, tp.partition, records, start, end, max((highwater or 0) - end, 0))
+    batch = Batch(tp.topic, tp.partition, records, start, end, max((highwater or 0) - end, 0))
+    return batch, source._records.has_next()

@@ -20,6 +20,7 @@ from outlay.frame import (
     Column,
     Frame,
     FrameError,
+    Header,
     open_frame,
 )
 from outlay.judging import MESSAGE_BYTES_MAX
@@ -80,8 +81,7 @@ def _open(value: bytes) -> Frame:
     if len(value) > MESSAGE_BYTES_MAX:
         raise _NotPlain
     frame = open_frame(value)
-    header = frame.header
-    if header.metadata or header.spenders.count(" ") >= header.count:  # before they are split
+    if frame.header.metadata:
         raise _NotPlain
     return frame
 
@@ -96,10 +96,17 @@ def _plain(frames: list[Frame], latest_us: int) -> PlainFrames:
     if sum_max > SUM_MAX:
         raise _NotPlain
     _number(frames, "call", [len(frame.header.calls) for frame in frames])
-    spenders = [frame.header.spenders.split(" ") for frame in frames]
+    spenders = [_spenders(frame.header) for frame in frames]
     numbers = _number(frames, "spender", list(map(len, spenders)))
     amounts = [_column(frames, name) for name in _AMOUNTS]
     return PlainFrames(size, day, list(chain(*spenders)), numbers, amounts, sum_max)
+
+
+def _spenders(header: Header) -> list[str]:
+    spenders = header.spenders.split(" ", header.count)  # no more than one too many is made
+    if len(spenders) > header.count:
+        raise _NotPlain
+    return spenders
 
 
 def _day(frames: list[Frame], latest_us: int) -> int:

@@ -11,9 +11,9 @@ from msgspec.structs import astuple
 
 from outlay.framing import FrameColumns
 from outlay.judging import decode_usage
-from outlay.plain import decode_plain, plain_columns
 from outlay.usage import NO_METADATA, UsageRecord
 from outlay.window import Window, floor_names
+from streams.plain import decode_plain, plain_columns
 
 TABLE = "usage_rows"
 

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, OffsetOutOfRangeError
 
 from outlay.embedded.asking import supports_transactions
+from streams import fetching
 from streams.batch import Batch
 from streams.fetching import fetch
 from tests.conftest import Topics
@@ -73,6 +74,25 @@ def test_every_message_comes_once_whatever_the_size_of_a_fetch(
         batches = fetched(topic_prefix, start, 300, bytes_max=bytes_max)
         assert batches[0].start == start
         assert whole(batches) == [(n, values[n]) for n in range(start, 300)]
+
+
+def test_a_fetch_that_was_compressed_is_handed_over_in_parts(
+    topic_prefix: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be held in memory as a whole, at many times of what was fetched."""
+    monkeypatch.setattr(fetching, "BATCH_BYTES_MAX", 50_000)
+    topic_prefix.create(usage=1)
+    values = [b"%04d" % n * 100 for n in range(1_000)]
+    for start in range(0, 1_000, 100):  # 40,000 bytes sent together
+        topic_prefix.send(
+            topic_prefix.names.usage,
+            [(None, value, 0) for value in values[start : start + 100]],
+            compression_type="gzip", linger_ms=20, max_batch_size=100_000,
+        )  # fmt: skip
+    batches = fetched(topic_prefix, 37, 1_000)
+    assert whole(batches) == [(n, values[n]) for n in range(37, 1_000)]
+    assert max(len(batch.records) for batch in batches) < 125 + 100
+    assert [batch.lag for batch in batches] == [1_000 - batch.end for batch in batches]
 
 
 def test_the_marker_of_a_transaction_is_covered(topic_prefix: Topics) -> None:

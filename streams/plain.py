@@ -12,6 +12,7 @@ from datetime import UTC
 from typing import Annotated, NamedTuple
 
 import msgspec
+import numpy as np
 
 from outlay.frame import FrameError, is_frame
 from outlay.framing import FrameColumns, decode_columns
@@ -60,6 +61,7 @@ class PlainUsage(NamedTuple):
 
 _decode_one = msgspec.json.Decoder(_PlainRecord).decode
 _decode_many = msgspec.json.Decoder(list[_PlainRecord]).decode
+_BRACE = ord("{")
 _HEX = b"0123456789abcdefABCDEF"
 
 
@@ -86,8 +88,8 @@ def decode_plain(values: Sequence[bytes | None], timestamp_ms: int) -> PlainUsag
     if (
         not 0 < count <= RECORDS_PER_MESSAGE_MAX
         # So nothing nests, whatever fields there are that no one knows.
-        or joined.count(b"{") != count
-        or joined.count(b"[") != brackets
+        or joined.find(b"[", brackets) >= 0
+        or _count_braces(joined) != count
         or not _are_uuids([record.id for record in records])
         or (costs_nano := plain_nanos([record.cost_usd for record in records])) is None  # type: ignore[misc]
     ):
@@ -124,6 +126,11 @@ def plain_columns(value: bytes, timestamp_ms: int) -> FrameColumns | None:
     ):
         return None
     return columns
+
+
+def _count_braces(text: bytes) -> int:
+    """How many opening braces there are; `bytes.count` takes twice as long."""
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == _BRACE))
 
 
 def _are_uuids(ids: list[str]) -> bool:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay.judging import decode_usage
-from outlay.plain import RUN_MAX, decode_plain
 from outlay.usage import UsageRecord, encode_usage
+from streams.plain import RUN_MAX, decode_plain
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
