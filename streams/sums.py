@@ -1,69 +1,43 @@
 """Sums: usage added up by whose it is, before it is added to any scope's total.
 
-An agent's records nearly always come from one team and one user, so the sums are found by the agent
-alone: one look-up a record. What an agent does for others is summed beside it.
+Records and frames of each day are added up apart, each in the way that is quick for them, and come
+together when they are asked for.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from operator import add
-from sys import intern
+from typing import TypeVar
 
-from outlay.scope import agent_key, quote_id, quote_ids, wide_scope_keys
+from outlay.scope import quote_ids, wide_scope_keys
 from outlay.usage import UsageRecord
 from outlay.window import day_ordinal, window_names
 from streams.frame_sums import FrameSums, PlainFrames
+from streams.record_sums import AgentPrefixes, RecordSums, Whose
 
 Amounts = list[int]
 """Nano-dollars, executions, input tokens, output tokens."""
-
-
-class _Sum:
-    """What one agent used for one user of one team, in one day."""
-
-    __slots__ = (
-        "cost_nano", "executions", "input_tokens", "organization_id", "output_tokens", "team_id",
-        "user_id",
-    )  # fmt: skip
-
-    def __init__(self, record: UsageRecord) -> None:
-        # Interned: comparing with them then takes no trip to memory.
-        self.organization_id = intern(record.organization_id)
-        self.team_id = None if record.team_id is None else intern(record.team_id)
-        self.user_id = None if record.user_id is None else intern(record.user_id)
-        self.cost_nano = self.executions = self.input_tokens = self.output_tokens = 0
 
 
 class Sums:
     """The usage of some messages."""
 
     def __init__(self) -> None:
-        self._days: dict[int, dict[str, _Sum]] = {}
-        self._others: dict[int, dict[tuple[str, str | None, str | None, str], _Sum]] = {}
+        self._records: dict[int, RecordSums] = {}
         self._frames: dict[int, FrameSums] = {}
         self.size = 0
         """How many sums there are."""
 
     def add(self, records: Iterable[UsageRecord], costs_nano: Iterable[int], day: int) -> None:
         """Add records of one day."""
-        agents = self._days.setdefault(day, {})
-        get = agents.get
-        for record, cost_nano in zip(records, costs_nano, strict=True):
-            held = get(record.agent_id)
-            if (
-                held is None
-                or held.user_id != record.user_id
-                or held.team_id != record.team_id
-                or held.organization_id != record.organization_id
-            ):
-                held = self._other(agents, record, day)
-            held.cost_nano += cost_nano
-            held.executions += record.executions
-            held.input_tokens += record.input_tokens
-            held.output_tokens += record.output_tokens
+        sums = self._records.get(day)
+        if sums is None:
+            sums = self._records[day] = RecordSums()
+        before = len(sums)
+        sums.add(records, costs_nano)
+        self.size += len(sums) - before
 
     def add_frames(self, frames: PlainFrames) -> bool:
         """Add the records of frames; False when they are to be added one by one instead."""
@@ -88,24 +62,11 @@ class Sums:
             self.add((record,), (cost_nano,), day)
         return days
 
-    def _other(self, agents: dict[str, _Sum], record: UsageRecord, day: int) -> _Sum:
-        if record.agent_id not in agents:
-            self.size += 1
-            held = agents[record.agent_id] = _Sum(record)
-            return held
-        key = (record.organization_id, record.team_id, record.user_id, record.agent_id)
-        others = self._others.setdefault(day, {})
-        found = others.get(key)
-        if found is None:
-            self.size += 1
-            found = others[key] = _Sum(record)
-        return found
-
     def by_window(self) -> dict[str, dict[str, Amounts]]:
         """The sums by window name and scope key, each once."""
         windows: dict[str, dict[str, Amounts]] = {}
         merged: set[str] = set()
-        for day in self._days.keys() | self._frames.keys():
+        for day in self._records.keys() | self._frames.keys():
             scopes = self._by_scope(day)
             for window in window_names(day):
                 held = windows.setdefault(window, scopes)
@@ -127,52 +88,44 @@ class Sums:
 
     def _by_scope(self, day: int) -> dict[str, Amounts]:
         scopes: dict[str, Amounts] = {}
-        shared: defaultdict[tuple[str, str | None, str | None], list[Amounts]] = defaultdict(list)
-        prefixes = _AgentPrefixes()
-        for organization_id, team_id, user_id, agent_id, amounts in self._spent(day):
-            shared[organization_id, team_id, user_id].append(amounts)
-            key = prefixes[organization_id] + agent_id
-            held = scopes.setdefault(key, amounts)
-            if held is not amounts:  # it works for several
-                scopes[key] = list(map(add, held, amounts))
-        wide: defaultdict[str, list[Amounts]] = defaultdict(list)
-        for whose, parts in shared.items():
-            amounts = _added_up(parts)
+        spent: list[tuple[Whose, Amounts]] = []
+        if records := self._records.get(day):
+            scopes = records.by_agent()
+            spent += records.by_whose()
+        if frames := self._frames.get(day):
+            spent += _add_agents(scopes, frames).items()
+        more: defaultdict[str, list[Amounts]] = defaultdict(list)
+        for whose, amounts in spent:
             for scope in wide_scope_keys(*whose):
-                wide[scope].append(amounts)
-        for scope, parts in wide.items():
-            scopes[scope] = _added_up(parts)
+                held = scopes.setdefault(scope, amounts)
+                if held is not amounts:
+                    more[scope].append(amounts)
+        for scope, parts in more.items():
+            scopes[scope] = [sum(each) for each in zip(scopes[scope], *parts, strict=True)]
         return scopes
 
-    def _spent(self, day: int) -> Iterator[tuple[str, str | None, str | None, str, Amounts]]:
-        """Who used what: organization, team, user, the agent as it stands in a key."""
-        agents, others = self._days.get(day, {}), self._others.get(day, {})
-        apart = ((quote_id(key[3]), held) for key, held in others.items())
-        for agent_id, held in chain(zip(quote_ids(agents), agents.values(), strict=True), apart):
-            amounts = [held.cost_nano, held.executions, held.input_tokens, held.output_tokens]
-            yield held.organization_id, held.team_id, held.user_id, agent_id, amounts
-        frames = list(self._frames.get(day, ()))
-        agent_ids = quote_ids([spender[3] for spender, _ in frames])
-        for agent_id, (spender, amounts) in zip(agent_ids, frames, strict=True):
-            organization_id, team_id, user_id, _ = spender
-            yield organization_id, team_id, user_id, agent_id, amounts
+
+def _add_agents(scopes: dict[str, Amounts], frames: FrameSums) -> dict[Whose, Amounts]:
+    """Add what agents used to their scopes; returns the same by whom it was used for."""
+    spent: dict[Whose, Amounts] = {}
+    prefixes = AgentPrefixes()
+    found = list(frames)
+    agent_ids = quote_ids([spender[3] for spender, _ in found])
+    for agent_id, ((organization_id, team_id, user_id, _), amounts) in zip(
+        agent_ids, found, strict=True
+    ):
+        key = prefixes[organization_id] + agent_id
+        held = scopes.setdefault(key, amounts)
+        if held is not amounts:  # it works for several
+            scopes[key] = list(map(add, held, amounts))
+        _add(spent, (organization_id, team_id, user_id), amounts)
+    return spent
 
 
-class _AgentPrefixes(dict[str, str]):
-    """By organization, what the keys of its agents begin with."""
-
-    def __missing__(self, organization_id: str) -> str:
-        prefix = self[organization_id] = agent_key(organization_id, "")
-        return prefix
+_K = TypeVar("_K")
 
 
-def _added_up(parts: list[Amounts]) -> Amounts:
-    if len(parts) == 1:
-        return parts[0]
-    return [sum(each) for each in zip(*parts, strict=True)]
-
-
-def _add(sums: dict[str, Amounts], key: str, amounts: Amounts) -> None:
+def _add(sums: dict[_K, Amounts], key: _K, amounts: Amounts) -> None:
     held = sums.get(key)
     if held is None:
         sums[key] = amounts.copy()
