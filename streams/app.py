@@ -25,8 +25,8 @@ thread that fetches and the one that counts wait for each other. While there is 
 can be counted, a worker holds about two of them for each partition that it owns."""
 
 BATCHES_MAX = 2
-"""How many batches may wait before an agent, of all its partitions, until none of theirs is fetched
-any more."""
+"""How many batches may wait before an agent, of all its partitions. While one waits, a partition
+that brings another is not asked for more until none does (see `streams.transport`)."""
 
 
 class App(faust.App):

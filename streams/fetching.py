@@ -20,8 +20,11 @@ from faust.types import TP
 from streams.batch import Batch, SourceRecord
 
 BATCH_BYTES_MAX = 4 * 1_048_576
-"""How much of a fetch makes a batch, in bytes of values once they are decompressed; what the
-producer sent together stays together."""
+"""How much of a fetch makes a batch, in bytes once it is decompressed; what the producer sent
+together stays together."""
+
+RECORD_BYTES = 150
+"""What a message takes beside its key and its value, in bytes."""
 
 
 async def fetch(fetcher: Any, partitions: Collection[TP], timeout_s: float) -> dict[TP, Batch]:
@@ -58,16 +61,19 @@ def _drain(fetcher: Any, partitions: Collection[TP]) -> dict[TP, Batch]:
         is_error = type(fetched) is not FetchResult
         if is_error and batches:
             continue  # it is raised the next time: what is here comes first
+        del fetcher._records[tp]  # also where it fails on the way: half of it must not come again
         more = False
-        if not is_error and fetched.check_assignment(tp) and fetched.has_more():
+        if is_error:
+            fetcher._notify(fetcher._wait_consume_future)
+            fetched.check_raise()
+        elif fetched.check_assignment(tp) and fetched.has_more():
             batch, more = _take(tp, fetched)
             if batch.end > batch.start:
                 batches[tp] = batch
-        if not more:
-            del fetcher._records[tp]
+        if more:
+            fetcher._records[tp] = fetched
+        else:
             fetcher._notify(fetcher._wait_consume_future)
-        if is_error:
-            fetched.check_raise()
     return batches
 
 
@@ -89,7 +95,7 @@ def _take(tp: TP, fetched: Any) -> tuple[Batch, bool]:
                 found = [record for record in found if record.offset >= end]
             records += found
             if batch.compression_type:  # else the fetch itself is no larger
-                size_bytes += sum(len(record.value or b"") for record in found)
+                size_bytes += sum(map(_size_bytes, found))
         end = max(end, batch.next_offset)
     source.next_fetch_offset = end
     fetched._update_position()
@@ -99,3 +105,7 @@ def _take(tp: TP, fetched: Any) -> tuple[Batch, bool]:
     highwater = fetched._assignment.state_value(tp).highwater
     batch = Batch(tp.topic, tp.partition, records, start, end, max((highwater or 0) - end, 0))
     return batch, source._records.has_next()
+
+
+def _size_bytes(record: SourceRecord) -> int:
+    return RECORD_BYTES + len(record.key or b"") + len(record.value or b"")

@@ -25,6 +25,10 @@ from streams.fetching import fetch
 FETCH_TIMEOUT_S = 0.1
 """How long one fetch waits for messages; markers alone are handed over after that."""
 
+FULL_TIMEOUT_S = 0.02
+"""The same while messages of some partition wait before an agent: that may be ready for more soon,
+and what is here already is to be taken then."""
+
 FETCH_WAIT_MS = 20
 """How long the broker may hold a fetch back; Faust's 1,500 would park whole partitions."""
 
@@ -110,6 +114,17 @@ class Consumer(driver.Consumer):
 
     # -- reading
 
+    async def _wait_next_records(
+        self,
+        timeout: float,  # noqa: ASYNC109 - Faust's signature
+    ) -> tuple[Any, set[TP] | None]:
+        """Faust's, but for the second that it sleeps while all partitions wait before agents."""
+        if self.flow_active and self._buffered_partitions and not self._get_active_partitions():
+            await asyncio.sleep(FULL_TIMEOUT_S)
+            return {}, set()
+        found: tuple[Any, set[TP] | None] = await super()._wait_next_records(timeout)
+        return found
+
     async def _getmany(
         self,
         active_partitions: set[TP] | None,
@@ -121,8 +136,9 @@ class Consumer(driver.Consumer):
         if not wanted:  # an empty set would mean: everything
             await asyncio.sleep(FETCH_TIMEOUT_S)
             return {}
+        wait_s = FULL_TIMEOUT_S if self._buffered_partitions else FETCH_TIMEOUT_S
         try:
-            return dict(await super()._getmany(wanted, min(timeout, FETCH_TIMEOUT_S)))
+            return dict(await super()._getmany(wanted, min(timeout, wait_s)))
         except self.consumer_stopped_errors:
             raise
         except Exception as error:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.errors import GroupAuthorizationFailedError, OffsetOutOfRangeError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from faust.types import TP
 
 from outlay.embedded.asking import supports_transactions
 from streams import fetching
 from streams.batch import Batch
 from streams.fetching import fetch
+from streams.transport import Consumer
 from tests.conftest import Topics
 
 
@@ -91,8 +97,51 @@ def test_a_fetch_that_was_compressed_is_handed_over_in_parts(
         )  # fmt: skip
     batches = fetched(topic_prefix, 37, 1_000)
     assert whole(batches) == [(n, values[n]) for n in range(37, 1_000)]
-    assert max(len(batch.records) for batch in batches) < 125 + 100
+    assert max(len(batch.records) for batch in batches) < 50_000 / 400 + 100
     assert [batch.lag for batch in batches] == [1_000 - batch.end for batch in batches]
+
+
+def test_what_fails_on_the_way_does_not_come_again_in_part() -> None:
+    """Who asks again after an error gets nothing rather than messages with a hole before them."""
+    tp = TP("usage", 0)
+    state = SimpleNamespace(paused=False, position=0, highwater=30)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    sent = b"".join(_sent(base, corrupt=base == 10) for base in (0, 10, 20))
+    records = PartitionRecords(tp, MemoryRecords(sent), None, 0, None, None, False, 0)
+    result = FetchResult(tp, assignment=assignment, partition_records=records, backoff=0.1)
+    fetcher = SimpleNamespace(
+        _records={tp: result}, _wait_consume_future=None, _notify=lambda _: None
+    )
+    with pytest.raises(OSError, match="gzip"):
+        fetching._drain(fetcher, {tp})
+    assert fetching._drain(fetcher, {tp}) == {}
+    assert state.position == 0
+
+
+def _sent(base: int, *, corrupt: bool) -> bytes:
+    """Ten messages that were sent together, compressed."""
+    builder = DefaultRecordBatchBuilder(2, 1, 0, -1, -1, -1, 1_000_000)
+    for number in range(10):
+        builder.append(number, 1_000, None, b"value", [])
+    sent = bytearray(builder.build())
+    sent[:8] = base.to_bytes(8, "big")
+    if corrupt:
+        sent[61:63] = b"no"  # where the compressed messages begin
+    return bytes(sent)
+
+
+def test_a_full_agent_is_asked_again_soon() -> None:
+    """Faust sleeps for a second where all partitions of a worker wait before agents."""
+
+    async def run() -> Any:
+        consumer = Consumer.__new__(Consumer)
+        consumer.flow_active = True
+        consumer._buffered_partitions = {TP("usage", 0)}
+        consumer._active_partitions = set()
+        consumer.sleep = None  # type: ignore[method-assign, assignment] # it is not to be called
+        return await consumer._wait_next_records(1.0)
+
+    assert asyncio.run(run()) == ({}, set())
 
 
 def test_the_marker_of_a_transaction_is_covered(topic_prefix: Topics) -> None:
