@@ -8,7 +8,6 @@ settings cannot be.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from schemas.settings import Settings
 from streams import metrics
 from streams.app import App, create_app
 from streams.logs import configure_logging
+from streams.memory import collect_less, keep_freed
 from streams.topics import ensure_topics
 from streams.trimming import trim_partials
 from streams.writer import Fenced
@@ -32,9 +32,6 @@ BROKER_TIMEOUT_S = 60.0
 """How long a worker waits for the broker at its start."""
 
 WATCH_INTERVAL_S = 5.0
-
-GC_THRESHOLD = 100_000
-"""After how many new containers the garbage collector looks for cycles; Python's own is 700."""
 
 SHUTDOWN_TIMEOUT_S = 20.0
 """How long a worker may take to end; with the broker gone, Faust would take many minutes."""
@@ -50,7 +47,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     configure_logging(settings.log_level)
-    _collect_less()
+    collect_less()
+    keep_freed()
     try:
         if settings.metrics_port:
             metrics.serve(settings.metrics_host, settings.metrics_port)
@@ -58,17 +56,6 @@ def main() -> int:
     except Exception as error:
         log.critical("worker cannot run", error=f"{type(error).__name__}: {error}")
         return 1
-
-
-def _collect_less() -> None:
-    """Have the garbage collector look rarely, and never at what was here from the start.
-
-    Nearly all objects of the hot path go by their reference count, and the state is made of
-    structs and strings, which the collector need not visit: what it would find is little.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 50, 50)
 
 
 async def run(settings: Settings) -> int:
