@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from schemas.messages import Entry
-from streams.sums import Amounts
+from streams.amounts import Amounts
 
 
 def add_amounts(

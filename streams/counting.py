@@ -13,8 +13,8 @@ from streams import messages
 from streams.batch import SourceRecord
 from streams.counts import Count
 from streams.floor import Floor
-from streams.frame_sums import plain_frames
 from streams.plain import ARRAY_BYTE, RUN_MAX, PlainUsage, decode_plain
+from streams.plain_frames import plain_frames
 from streams.sums import Sums
 
 SUMS_MAX = 100_000

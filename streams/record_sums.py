@@ -8,15 +8,14 @@ a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from sys import intern
 
-from outlay.scope import agent_key, quote_id, quote_ids
+from outlay.scope import quote_id, quote_ids
 from outlay.usage import UsageRecord
-
-Whose = tuple[str, str | None, str | None]
-"""The ids of organization, team and user."""
+from streams.amounts import Amounts, add, add_to
+from streams.whose import AgentPrefixes, Whose
 
 
 class _Singles:
@@ -139,8 +138,8 @@ class RecordSums:
             held = self._others[key] = _Sum(key[0])
         return held
 
-    def by_agent(self) -> dict[str, list[int]]:
-        """What each agent used, by scope key: nano-dollars, executions, input, output tokens."""
+    def by_agent(self) -> dict[str, Amounts]:
+        """What each agent used, by scope key."""
         found = {
             singles.agent_prefix + agent_id: [cost_nano, executions, input_tokens, output_tokens]
             for agent_id, (singles, cost_nano, executions, input_tokens, output_tokens) in zip(
@@ -150,34 +149,16 @@ class RecordSums:
         for agent_id, held in zip(quote_ids(self._several), self._several.values(), strict=True):
             found[held.singles.agent_prefix + agent_id] = _amounts(held)
         for (singles, agent_id), held in self._others.items():
-            key, amounts = singles.agent_prefix + quote_id(agent_id), _amounts(held)
-            known = found.setdefault(key, amounts)
-            if known is not amounts:
-                _add(known, held)
+            add_to(found, singles.agent_prefix + quote_id(agent_id), _amounts(held))
         return found
 
-    def by_whose(self) -> Iterator[tuple[Whose, list[int]]]:
+    def by_whose(self) -> dict[Whose, Amounts]:
         """The same by whom it was used for."""
         found = {singles: _amounts(singles) for singles in self._singles.values()}
         for held in chain(self._several.values(), self._others.values()):
-            _add(found[held.singles], held)
-        return zip(self._singles, found.values(), strict=True)
+            add(found[held.singles], _amounts(held))
+        return dict(zip(self._singles, found.values(), strict=True))
 
 
-class AgentPrefixes(dict[str, str]):
-    """By organization, what the keys of its agents begin with."""
-
-    def __missing__(self, organization_id: str) -> str:
-        prefix = self[organization_id] = agent_key(organization_id, "")
-        return prefix
-
-
-def _amounts(held: _Singles | _Sum) -> list[int]:
+def _amounts(held: _Singles | _Sum) -> Amounts:
     return [held.cost_nano, held.executions, held.input_tokens, held.output_tokens]
-
-
-def _add(amounts: list[int], held: _Sum) -> None:
-    amounts[0] += held.cost_nano
-    amounts[1] += held.executions
-    amounts[2] += held.input_tokens
-    amounts[3] += held.output_tokens

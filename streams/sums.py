@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from operator import add
-from typing import TypeVar
 
-from outlay.scope import quote_ids, wide_scope_keys
+from outlay.scope import wide_scope_keys
 from outlay.usage import UsageRecord
 from outlay.window import day_ordinal, window_names
-from streams.frame_sums import FrameSums, PlainFrames
-from streams.record_sums import AgentPrefixes, RecordSums, Whose
-
-Amounts = list[int]
-"""Nano-dollars, executions, input tokens, output tokens."""
+from streams.amounts import Amounts, add_to
+from streams.frame_sums import FrameSums
+from streams.plain_frames import PlainFrames
+from streams.record_sums import RecordSums
+from streams.whose import Whose
 
 
 class Sums:
@@ -76,7 +74,7 @@ class Sums:
                     merged.add(window)
                     held = windows[window] = {scope: a.copy() for scope, a in held.items()}
                 for scope, amounts in scopes.items():
-                    _add(held, scope, amounts)
+                    add_to(held, scope, amounts)
         return windows
 
     def alike(self) -> Iterator[tuple[list[str], dict[str, Amounts]]]:
@@ -89,11 +87,16 @@ class Sums:
     def _by_scope(self, day: int) -> dict[str, Amounts]:
         scopes: dict[str, Amounts] = {}
         spent: list[tuple[Whose, Amounts]] = []
-        if records := self._records.get(day):
-            scopes = records.by_agent()
-            spent += records.by_whose()
-        if frames := self._frames.get(day):
-            spent += _add_agents(scopes, frames).items()
+        for sums in (self._records.get(day), self._frames.get(day)):
+            if sums is None:
+                continue
+            agents = sums.by_agent()
+            if scopes:
+                for scope, amounts in agents.items():
+                    add_to(scopes, scope, amounts)
+            else:
+                scopes = agents
+            spent += sums.by_whose().items()
         more: defaultdict[str, list[Amounts]] = defaultdict(list)
         for whose, amounts in spent:
             for scope in wide_scope_keys(*whose):
@@ -103,34 +106,3 @@ class Sums:
         for scope, parts in more.items():
             scopes[scope] = [sum(each) for each in zip(scopes[scope], *parts, strict=True)]
         return scopes
-
-
-def _add_agents(scopes: dict[str, Amounts], frames: FrameSums) -> dict[Whose, Amounts]:
-    """Add what agents used to their scopes; returns the same by whom it was used for."""
-    spent: dict[Whose, Amounts] = {}
-    prefixes = AgentPrefixes()
-    found = list(frames)
-    agent_ids = quote_ids([spender[3] for spender, _ in found])
-    for agent_id, ((organization_id, team_id, user_id, _), amounts) in zip(
-        agent_ids, found, strict=True
-    ):
-        key = prefixes[organization_id] + agent_id
-        held = scopes.setdefault(key, amounts)
-        if held is not amounts:  # it works for several
-            scopes[key] = list(map(add, held, amounts))
-        _add(spent, (organization_id, team_id, user_id), amounts)
-    return spent
-
-
-_K = TypeVar("_K")
-
-
-def _add(sums: dict[_K, Amounts], key: _K, amounts: Amounts) -> None:
-    held = sums.get(key)
-    if held is None:
-        sums[key] = amounts.copy()
-    else:
-        held[0] += amounts[0]
-        held[1] += amounts[1]
-        held[2] += amounts[2]
-        held[3] += amounts[3]

@@ -1,4 +1,4 @@
-"""Fetching on a real broker: every message once, and offsets that no message has covered."""
+"""Fetching, mostly on a real broker: every message once, and the offsets that none has covered."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from outlay.framing import encode_frame
 from outlay.judging import MESSAGE_BYTES_MAX, Usage, decode_usage, latest_us
 from outlay.spender import Spender
 from outlay.usage import EXECUTIONS_MAX, TOKENS_MAX, UsageRecord
-from streams.frame_sums import SUM_MAX, FrameSums, plain_frames
+from streams.frame_sums import FrameSums
+from streams.plain_frames import SUM_MAX, plain_frames
 from streams.sums import Sums
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from outlay.framing import encode_frame
 from outlay.money import COST_NANO_MAX
 from outlay.usage import EXECUTIONS_MAX, TOKENS_MAX, UsageRecord
-from streams.frame_sums import plain_frames
+from streams.plain_frames import plain_frames
 from streams.sums import Sums
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -175,3 +175,11 @@ def test_sums_grow_beyond_any_machine_word() -> None:
         sums.add([record(agent=agent)], [10**30], NOON.toordinal())
     assert found(sums)["2026-03", "organization:acme"] == [3 * 10**30, 3, 0, 0]
     assert found(sums)["2026-03", "organization:acme/agent:a2"] == [2 * 10**30, 2, 0, 0]
+
+
+def test_a_days_sums_are_not_those_of_the_month() -> None:
+    """Who comes on the second day of three begins the month's sum with it, and adds to that."""
+    used = [record(agent="a1"), *(record(agent="a2", day=day) for day in (1, 2, 3))]
+    sums = Sums()
+    add(sums, used, "apart")
+    assert found(sums) == counted(used)
