@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench import kafka
 from bench.usage import Sample, Sums
 from bench.workers import POLL_INTERVAL_S, Workers
@@ -20,6 +22,7 @@ from schemas.settings import Settings
 from streams.stages import Changelogs
 from streams.topics import ensure_topics, topic_specs
 
+COLUMNS = ("offset", "cost_nano", "executions", "input_tokens", "output_tokens")
 DONE_TIMEOUT_S = 900.0
 WATCH_INTERVAL_S = 0.5
 
@@ -108,24 +111,24 @@ class Installation:
     def totals(self) -> Sums:
         """What a worker that starts now would recover as totals."""
         changelog = Changelogs(self.settings.app_id).totals
-        sums: Sums = {}
+        parts: dict[tuple[bytes, str, str], tuple[int, ...]] = {}
         for (_, key), value in asyncio.run(kafka.newest(self.servers, changelog)).items():
-            parts = key.decode().split(" ")
-            if len(parts) == 3 and value is not None:
-                held = sums.setdefault((parts[0], parts[1]), [0, 0, 0, 0])
-                for i, amount in enumerate(value.strip(b"[]").split(b",")[1:]):
-                    held[i] += int(amount)
+            if value is None or key.count(b" ") != 2:
+                continue
+            partition = key.split(b" ")[1]
+            block = msgspec.json.decode(value)
+            for window, columns in block["windows"].items():
+                entries = zip(*(columns[name] for name in COLUMNS), strict=True)
+                for scope, entry in zip(block["scopes"], entries, strict=True):
+                    part = partition, scope, window
+                    if part not in parts or parts[part][0] <= entry[0]:
+                        parts[part] = entry
+        sums: Sums = {}
+        for (_, scope, window), entry in parts.items():
+            held = sums.setdefault((scope, window), [0, 0, 0, 0])
+            for i, amount in enumerate(entry[1:]):
+                held[i] += amount
         return sums
-
-    def changelog_records(self) -> int:
-        """How many offsets a worker that starts now would read back, markers among them."""
-
-        async def run() -> int:
-            names = Changelogs(self.settings.app_id)
-            topics = (names.partials, names.totals, names.budgets)
-            return sum([sum((await kafka.held(self.servers, t)).values()) for t in topics])
-
-        return asyncio.run(run())
 
     # -- waiting
 

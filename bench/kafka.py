@@ -136,7 +136,7 @@ async def held(servers: str, topic: str) -> dict[int, int]:
 
 
 async def newest(servers: str, topic: str) -> dict[tuple[int, bytes], bytes | None]:
-    """The newest value of each key that a topic holds, by partition and key."""
+    """The newest value of each key that a topic holds, by partition and key, in their order."""
     found: dict[tuple[int, bytes], bytes | None] = {}
     async with consumer(servers, topic) as (client, partitions), asyncio.timeout(READ_TIMEOUT_S):
         until = await client.end_offsets(partitions)
@@ -145,6 +145,7 @@ async def newest(servers: str, topic: str) -> dict[tuple[int, bytes], bytes | No
         for tp, end in until.items():
             while await client.position(tp) < end:
                 for message in (await client.getmany(tp, timeout_ms=200)).get(tp, []):
+                    found.pop((tp.partition, message.key), None)  # in the order of the newest
                     found[tp.partition, message.key] = message.value
     return found
 

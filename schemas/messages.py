@@ -10,31 +10,48 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
+from msgspec.structs import astuple
 
 from outlay.alert import AlertEvent
 from outlay.alert_config import AlertConfig
-from outlay.budget import Amounts, Budget
+from outlay.budget import Budget
 from outlay.decision import RequestAction
 from outlay.detection import Detection
 
 
-class Entry(msgspec.Struct, array_like=True, gc=False):
-    """The cumulative amounts of one (scope, window) over one usage partition, up to `offset`."""
+class Columns(msgspec.Struct, frozen=True):
+    """The entries of one window, a list of each of their numbers, as long as the scopes are many.
 
-    offset: int
-    cost_nano: int = 0
-    executions: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    An entry is the cumulative amounts of one (scope, window) over one usage partition, up to
+    `offset`.
+    """
 
-    @property
-    def amounts(self) -> Amounts:
-        """The same as amounts, without the offset."""
-        return Amounts(self.cost_nano, self.executions, self.input_tokens, self.output_tokens)
+    offset: list[int]
+    cost_nano: list[int]
+    executions: list[int]
+    input_tokens: list[int]
+    output_tokens: list[int]
 
 
-Windows = dict[str, dict[str, Entry]]
-"""Entries by window name and scope key."""
+class Block(msgspec.Struct, frozen=True):
+    """The entries of some scopes in some windows of a month, by window, in the order of `scopes`.
+
+    Raises:
+        ValueError: a list is not as long as `scopes`.
+    """
+
+    scopes: list[str] = []
+    windows: dict[str, Columns] = {}
+
+    def __post_init__(self) -> None:
+        count = len(self.scopes)
+        for window, columns in self.windows.items():
+            if any(len(column) != count for column in astuple(columns)):
+                raise ValueError(f"{window} has not a number of each kind for each scope")
+
+
+NOTHING_TOLD = Block()
+"""The entries of a message that has none: they are left out."""
 
 
 class AlertDefaults(msgspec.Struct, frozen=True):
@@ -63,7 +80,7 @@ class PartialsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     partition: int
     floor_day: int
     progress: int | None
-    entries: Windows
+    entries: Block = NOTHING_TOLD
     alert_defaults: dict[str, AlertDefaults] = {}
 
 

@@ -72,7 +72,7 @@ class AlertConfigs:
         items = list(defaults.items())
         for start in range(0, len(items), DEFAULTS_PER_MESSAGE_MAX):
             part = dict(items[start : start + DEFAULTS_PER_MESSAGE_MAX])
-            value = messages.encode(PartialsMessage(0, 0, None, {}, part))
+            value = messages.encode(PartialsMessage(0, 0, None, alert_defaults=part))
             for partition in range(self._partitions):
                 yield Outgoing(self._topics.partials, partition, [(None, value)])
 

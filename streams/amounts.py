@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import TypeVar
+
+import numpy as np
+
+from streams.window_table import INT64_MAX, Rows, largest, numbers
 
 Amounts = list[int]
 """Nano-dollars, executions, input tokens, output tokens."""
 
-_K = TypeVar("_K")
+NO_ROWS: Rows = np.empty((0, 4), np.int64)
+
+_K = TypeVar("_K", bound=Hashable)
 
 
 def add(held: Amounts, more: Amounts) -> None:
@@ -18,10 +25,21 @@ def add(held: Amounts, more: Amounts) -> None:
     held[3] += more[3]
 
 
-def add_to(sums: dict[_K, Amounts], key: _K, amounts: Amounts) -> None:
-    """Add amounts to the sum under a key; what begins one is copied, since sums are added to."""
-    held = sums.get(key)
-    if held is None:
-        sums[key] = amounts.copy()
-    else:
-        add(held, amounts)
+def rows(amounts: Sequence[Sequence[int]]) -> Rows:
+    """A row for each of some amounts: int64, or Python's integers where one is too large."""
+    return numbers(tuple(zip(*amounts, strict=True))) if amounts else NO_ROWS
+
+
+def summed(keys: Sequence[_K], amounts: Rows) -> tuple[list[_K], Rows]:
+    """The sums of amounts by their keys, in the order in which these come first."""
+    places = dict.fromkeys(keys)
+    if len(places) == len(keys):
+        return list(keys), amounts
+    for place, key in enumerate(places):
+        places[key] = place
+    at = np.array(list(map(places.__getitem__, keys)), np.intp)
+    if largest(amounts) * len(keys) > INT64_MAX:
+        amounts = amounts.astype(object)
+    sums: Rows = np.zeros((len(places), amounts.shape[1]), amounts.dtype)
+    np.add.at(sums, at, amounts)
+    return list(places), sums

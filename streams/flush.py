@@ -12,10 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 TRANSACTION_MESSAGES_MAX = 50_000
 """How many messages one transaction may hold: a few seconds' writing, far from its timeout."""
+
+TRANSACTION_BYTES_MAX = 16 * 1_048_576
+"""The same in bytes, as blocks of entries are few and large; one unit may be larger."""
 
 UNIT_MESSAGES_MAX = 1_000
 """How many messages are kept together where nothing says which belong together."""
@@ -28,7 +32,7 @@ Message = tuple[bytes | None, bytes | None]
 
 
 class Messages(Protocol):
-    """Messages in their order: a sequence of them, or `streams.messages.Rows`."""
+    """Messages in their order."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Message]: ...
@@ -54,6 +58,12 @@ class Unit(NamedTuple):
     def size(self) -> int:
         """How many messages it writes."""
         return _size(self.told) + _size(self.outputs) + _size(self.changelog)
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the values of these messages are, in bytes."""
+        outgoing = chain(self.told, self.outputs, self.changelog)
+        return sum(len(value or b"") for each in outgoing for _, value in each.messages)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,14 +116,16 @@ def _size(outgoing: Sequence[Outgoing]) -> int:
 
 def _pack(units: Iterable[Unit]) -> Iterator[Transaction]:
     current = Transaction()
-    size = 0
+    size = size_bytes = 0
     for unit in units:
-        if size and size + unit.size > TRANSACTION_MESSAGES_MAX:
+        size += unit.size
+        size_bytes += unit.size_bytes
+        full = size > TRANSACTION_MESSAGES_MAX or size_bytes > TRANSACTION_BYTES_MAX
+        if full and size > unit.size:  # else it is the first one
             yield current
-            current, size = Transaction(), 0
+            current, size, size_bytes = Transaction(), unit.size, unit.size_bytes
         current.told += unit.told
         current.outputs += unit.outputs
         current.changelog += unit.changelog
-        size += unit.size
     if size:
         yield current

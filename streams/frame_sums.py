@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 
 from outlay.scope import quote_ids
 from outlay.spender import Spender, parse_spender
-from streams.amounts import Amounts, add_to
+from streams.amounts import summed
 from streams.plain_frames import AMOUNTS, SUM_MAX, PlainFrames
 from streams.whose import AgentPrefixes, Whose
+from streams.window_table import Rows
 
 SPENDERS_CACHE_MAX = 131_072
 """How many spenders' keys are kept ready, parsed."""
@@ -62,23 +62,20 @@ class FrameSums:
             room = max(missing, self._amounts.shape[1])
             self._amounts = np.pad(self._amounts, ((0, 0), (0, room)))
 
-    def __iter__(self) -> Iterator[tuple[Spender, Amounts]]:
-        """Each spender, and what it used."""
-        amounts = self._amounts[:, : len(self._spenders)].T.tolist()
-        return zip(self._spenders, amounts, strict=True)
-
-    def by_agent(self) -> dict[str, Amounts]:
+    def by_agent(self) -> tuple[list[str], Rows]:
         """What each agent used, by scope key."""
-        found: dict[str, Amounts] = {}
         prefixes = AgentPrefixes()
         agent_ids = quote_ids([spender[3] for spender in self._spenders])
-        for (spender, amounts), agent_id in zip(self, agent_ids, strict=True):
-            add_to(found, prefixes[spender[0]] + agent_id, amounts)
-        return found
+        agents = [
+            prefixes[spender[0]] + agent_id
+            for spender, agent_id in zip(self._spenders, agent_ids, strict=True)
+        ]
+        return summed(agents, self._rows)
 
-    def by_whose(self) -> dict[Whose, Amounts]:
+    def by_whose(self) -> tuple[list[Whose], Rows]:
         """The same by whom it was used for."""
-        found: dict[Whose, Amounts] = {}
-        for spender, amounts in self:
-            add_to(found, spender[:3], amounts)
-        return found
+        return summed([spender[:3] for spender in self._spenders], self._rows)
+
+    @property
+    def _rows(self) -> Rows:
+        return self._amounts[:, : len(self._spenders)].T

@@ -4,22 +4,21 @@ All is JSON, so that an operator can read it with any Kafka tool. Amounts are in
 nano-dollars here, since no one outside reads these topics.
 
 - A partials message is what one partition of the usage topic tells one partition of the totals.
-- A changelog's key is `SCOPE WINDOW` (partials) or `SCOPE WINDOW PARTITION` (totals), its value
-  `[offset, cost_nano, executions, input_tokens, output_tokens]`; `floor` and `progress` are keys
-  of their own. No scope's key holds a space, ids being percent-encoded.
+- The changelogs of partials and totals hold blocks, each the entries of many scopes, under the key
+  `MONTH PARTITION NUMBER` with the partition of the usage topic (see `streams.blocks`); `floor` and
+  `progress` are keys of their own.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sys import intern
 
 import msgspec
 
-from schemas.messages import DeadLetter, Entry, PartialsMessage
+from schemas.messages import DeadLetter, PartialsMessage
 from streams.batch import SourceRecord
-from streams.flush import Message, Outgoing
+from streams.flush import Outgoing
 
 FLOOR_KEY = b"floor"
 PROGRESS_KEY = b"progress"
@@ -32,7 +31,6 @@ Key = tuple[str, str]
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
-decode_entry = msgspec.json.Decoder(Entry).decode
 decode_partials = msgspec.json.Decoder(PartialsMessage).decode
 decode_offsets = msgspec.json.Decoder(dict[int, int]).decode
 decode_int = msgspec.json.Decoder(int).decode
@@ -81,34 +79,6 @@ def dead_letter_message(topic: str, letter: DeadLetter) -> Outgoing:
     return Outgoing(topic, 0, [(letter.key, encode(letter))])
 
 
-class Rows:
-    """The changelog's messages of some entries of a window, as they are now.
-
-    Keys and values stand in a list each, the values made all at once: that takes half as long as a
-    pair for each of them.
-    """
-
-    def __init__(self, window: str, scopes: Mapping[str, Entry]) -> None:
-        suffix = f" {window}"
-        self._keys = [(scope + suffix).encode() for scope in scopes]
-        self._values = _encoder.encode_lines(list(scopes.values())).split(b"\n")[:-1]
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, part: slice) -> Sequence[Message]:
-        return list(zip(self._keys[part], self._values[part], strict=True))
-
-    def __iter__(self) -> Iterator[Message]:
-        return zip(self._keys, self._values, strict=True)
-
-
-def tombstones(window: str, scopes: Iterable[str]) -> list[Message]:
-    """The changelog's messages that take entries of a window away."""
-    suffix = f" {window}"
-    return [((scope + suffix).encode(), None) for scope in scopes]
-
-
 def key_of(record: SourceRecord) -> bytes:
     """The key of a changelog's message: all have one."""
     if record.key is None:
@@ -119,8 +89,3 @@ def key_of(record: SourceRecord) -> bytes:
 def parse_changelog_key(raw: bytes) -> Key:
     scope, window = raw.decode().split(" ")
     return intern(scope), intern(window)
-
-
-def parse_totals_changelog_key(raw: bytes) -> tuple[str, str, int]:
-    scope, window, partition = raw.decode().split(" ")
-    return intern(scope), intern(window), int(partition)

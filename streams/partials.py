@@ -10,21 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from outlay.topics import TopicNames
-from schemas.messages import Windows
 from streams import messages
-from streams.adding import add_amounts
 from streams.batch import Batch, SourceRecord, is_due, unseen
 from streams.counting import Counting
 from streams.counts import Count
+from streams.entries import Entries, parse_key
 from streams.floor import Floor
-from streams.flush import Flush, Offsets, Outgoing, Unit, apart, cut
-from streams.pieces import pieces
-from streams.saving import SAVE_INTERVAL_MS, UNSAVED_MAX, Saves, Unsaved
+from streams.flush import Flush, Message, Offsets, Outgoing, Unit, cut
+from streams.marks import Marks, Windows
+from streams.saving import SAVE_INTERVAL_MS, UNSAVED_MAX, Saves
 from streams.sums import Sums
 from streams.telling import Teller
+from streams.window_table import Rows
 
 DIRTY_MAX = 500_000
-"""How many entries may wait for a flush in a replay before the stage stops reading."""
+"""How many entries may wait for a flush in a replay before the stage stops reading, counted anew
+each time that they are met."""
 
 SETTLED_TOGETHER_MAX = 3_000
 """How many scopes are added to the entries and told at a time: what stays in the processor's cache,
@@ -50,19 +51,16 @@ class Partials:
         save_interval_ms: int = SAVE_INTERVAL_MS,
     ) -> None:
         self.partition = partition
-        self.entries: Windows = {}
+        self.entries = Entries(partition)
         self.position = 0
         """The next offset to apply."""
         self._topics = topics
         self._changelog = changelog
-        self._teller = Teller(topics.partials, partition, totals_partitions, self._keep)
+        self._teller = Teller(topics.partials, partition, totals_partitions)
         self._floor = Floor()
         self._counting = Counting(topics.usage, partition, self._floor)
-        self._dirty: Windows = {}
-        self._dirty_count = 0
-        self._unsaved = Unsaved(changelog, partition)
+        self._dirty = Marks()
         self._saves = Saves(partition, save_interval_ms)
-        self._saves_along = False
         self._replay_until = -1
         self._told = self._committed = 0
         self._told_at_ms = 0
@@ -71,31 +69,26 @@ class Partials:
 
     def load(self, changelog: str, records: Sequence[SourceRecord]) -> None:
         """Take over records of the changelog, in their order."""
-        entries = self.entries
         for record in records:
             key, value = messages.key_of(record), record.value
-            if key == messages.FLOOR_KEY:
-                if value is not None:
-                    self._floor.rise(messages.decode_int(value))
-                continue
-            scope, window = messages.parse_changelog_key(key)
-            if value is not None:
-                entries.setdefault(window, {})[scope] = messages.decode_entry(value)
-            elif window in entries:
-                entries[window].pop(scope, None)
+            if key != messages.FLOOR_KEY:
+                month, _, number = parse_key(key)
+                self.entries.load(month, number, value)
+            elif value is not None:
+                self._floor.rise(messages.decode_int(value))
 
     def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None:
         """Start to apply at the committed offset of the usage topic."""
         self.position = self._told = positions[self._topics.usage]
         self._committed = -1  # also where nothing is: else messages might go that none has counted
         self._replay_until = self.reaches[self.partition]
+        self.entries.drop(self._floor.forgets)
         self._floor.rose = self._floor.day > 0  # what is below it goes with the next save
 
     @property
     def reaches(self) -> dict[int, int]:
         """The highest offset that this state has counted, by usage partition."""
-        offsets = (e.offset for scopes in self.entries.values() for e in scopes.values())
-        return {self.partition: max(offsets, default=-1)}
+        return {self.partition: self.entries.reaches}
 
     @property
     def decided(self) -> dict[str, int]:
@@ -150,22 +143,26 @@ class Partials:
 
     def _add(self, sums: Sums, offset: int) -> None:
         """Add the sums of some messages, the last of which stands at `offset` or before it."""
-        for window, scopes in sums.by_window().items():
-            if self._floor.forgets(window):
-                continue  # a window that has been forgotten never starts again at zero
-            entries = add_amounts(self.entries.setdefault(window, {}), scopes, offset)
-            dirty = self._dirty.setdefault(window, {})
-            before = len(dirty)
+        for windows, scopes, amounts in self._kept(sums):
+            slots, _ = self.entries.add(scopes, windows, amounts, offset)
             # Also what was skipped: a crash may have cut its publication off.
-            dirty.update(zip(scopes, entries, strict=True))
-            self._dirty_count += len(dirty) - before
+            self._dirty.add(windows, slots)
+
+    def _kept(self, sums: Sums) -> Iterator[tuple[Windows, list[str], Rows]]:
+        """Sums by scope, with those of their windows that are not forgotten.
+
+        A window that has been forgotten never starts again at zero.
+        """
+        for windows, scopes, amounts in sums.by_windows():
+            if kept := tuple(w for w in windows if not self._floor.forgets(w)):
+                yield kept, scopes, amounts
 
     # -- writing
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits for a flush that reading should pause."""
-        return self._counting.is_full or self._dirty_count >= DIRTY_MAX
+        return self._counting.is_full or self._dirty.size >= DIRTY_MAX
 
     def take_counts(self) -> Mapping[Count, int]:
         """What was seen since the last time; a replay counts again."""
@@ -183,8 +180,6 @@ class Partials:
             return None
         flush = cut(self._units(saves), self._offsets if saves else {})
         self._told_at_ms, self._told = now_ms, self.position
-        self._dirty = {}
-        self._dirty_count = 0
         self._counting.letters.clear()
         if saves:
             self._saves.done(now_ms)
@@ -198,52 +193,43 @@ class Partials:
 
     def _is_to_save(self, now_ms: int, *, last: bool) -> bool:
         if self._floor.rose or self.position != self._committed:
-            return last or self._saves.are_due(now_ms) or len(self._unsaved) >= UNSAVED_MAX
+            return last or self._saves.are_due(now_ms) or self.entries.unsaved >= UNSAVED_MAX
         return self._saves.are_long_ago(now_ms)
 
     def _units(self, saves: bool) -> Iterator[Unit]:
-        self._saves_along = saves and not self._unsaved
         if saves and self._floor.rose:
-            floor = (messages.FLOOR_KEY, messages.encode(self._floor.day))
-            yield Unit(changelog=[Outgoing(self._changelog, self.partition, [floor])])
-            yield from self._forget()
+            yield self._saved((messages.FLOOR_KEY, messages.encode(self._floor.day)))
+            yield from map(self._saved, self.entries.forget(self._floor.forgets))
         for letter in self._counting.letters:
             yield Unit(told=[messages.dead_letter_message(self._topics.rejected, letter)])
-        for window, dirty in self._dirty.items():
-            if self._floor.forgets(window):
-                continue  # since it was counted; it goes with the next save
-            entries = {window: list(dirty.values())}
-            yield from self._teller.tell(self._floor.day, list(dirty), entries)
+        yield from self._tell_dirty()
         yield from self._settle()
         yield from self._teller.end(self._floor.day, self.position - 1)
         if saves:
-            yield from self._unsaved.take()
+            yield from map(self._saved, self.entries.take_changes())
 
-    def _keep(self, windows: Windows) -> Sequence[Outgoing]:
-        """The changelog of what is told, where it goes out along with it."""
-        if self._saves_along:
-            return self._unsaved.rows(windows)
-        self._unsaved.add(windows)
-        return ()
+    def _saved(self, message: Message) -> Unit:
+        return Unit(changelog=[Outgoing(self._changelog, self.partition, [message])])
+
+    def _tell_dirty(self) -> Iterator[Unit]:
+        """Tell what a replay has met."""
+        for marked, slots in self._dirty.take():
+            # What was forgotten since goes with the next save.
+            if windows := tuple(w for w in marked if not self._floor.forgets(w)):
+                for some in _thousands(len(slots)):
+                    yield from self._teller.tell(
+                        self._floor.day, *self.entries.rows(windows, slots[some])
+                    )
 
     def _settle(self) -> Iterator[Unit]:
         """Add to the entries what was summed beside them: they contain all that was applied."""
-        for windows, scopes in self._counting.take_sums().alike():
-            kept = [window for window in windows if not self._floor.forgets(window)]
-            for some in pieces(scopes, SETTLED_TOGETHER_MAX) if kept else ():
-                entries = {
-                    window: add_amounts(
-                        self.entries.setdefault(window, {}), some, self.position - 1
-                    )
-                    for window in kept
-                }
-                yield from self._teller.tell(self._floor.day, list(some), entries)
+        for windows, scopes, amounts in self._kept(self._counting.take_sums()):
+            for some in _thousands(len(scopes)):
+                _, told = self.entries.add(scopes[some], windows, amounts[some], self.position - 1)
+                yield from self._teller.tell(self._floor.day, scopes[some], told)
 
-    def _forget(self) -> Iterator[Unit]:
-        """Drop the windows below the floor, which has risen."""
-        for window in list(filter(self._floor.forgets, self.entries)):
-            self._dirty.pop(window, None)
-            self._unsaved.forget(window)
-            gone = messages.tombstones(window, self.entries.pop(window))
-            for outgoing in apart(Outgoing(self._changelog, self.partition, gone)):
-                yield Unit(changelog=[outgoing])
+
+def _thousands(count: int) -> Iterator[slice]:
+    """The places of so many things, as many at a time as are best told together."""
+    for start in range(0, count, SETTLED_TOGETHER_MAX):
+        yield slice(start, start + SETTLED_TOGETHER_MAX)

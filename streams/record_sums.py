@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
+from operator import add
 from sys import intern
+
+import numpy as np
 
 from outlay.scope import quote_id, quote_ids
 from outlay.usage import UsageRecord
-from streams.amounts import Amounts, add, add_to
+from streams.amounts import Amounts, rows, summed
+from streams.amounts import add as add_amounts
 from streams.whose import AgentPrefixes, Whose
+from streams.window_table import Rows, numbers
 
 
 class _Singles:
@@ -138,26 +143,27 @@ class RecordSums:
             held = self._others[key] = _Sum(key[0])
         return held
 
-    def by_agent(self) -> dict[str, Amounts]:
+    def by_agent(self) -> tuple[list[str], Rows]:
         """What each agent used, by scope key."""
-        found = {
-            singles.agent_prefix + agent_id: [cost_nano, executions, input_tokens, output_tokens]
-            for agent_id, (singles, cost_nano, executions, input_tokens, output_tokens) in zip(
-                quote_ids(self._single), self._single.values(), strict=True
-            )
-        }
-        for agent_id, held in zip(quote_ids(self._several), self._several.values(), strict=True):
-            found[held.singles.agent_prefix + agent_id] = _amounts(held)
-        for (singles, agent_id), held in self._others.items():
-            add_to(found, singles.agent_prefix + quote_id(agent_id), _amounts(held))
-        return found
+        singles = list(zip(*self._single.values(), strict=True)) or [(), (), (), (), ()]
+        prefixes = [singles.agent_prefix for singles in singles[0]]
+        prefixes += [held.singles.agent_prefix for held in self._several.values()]
+        agent_ids = chain(quote_ids(self._single), quote_ids(self._several))
+        agents = list(map(add, prefixes, agent_ids))
+        found = [numbers(singles[1:])] if self._single else []
+        found.append(rows([_amounts(held) for held in self._several.values()]))
+        if not self._others:  # else some agents come again
+            return agents, np.concatenate(found)
+        agents += [who.agent_prefix + quote_id(agent_id) for who, agent_id in self._others]
+        found.append(rows([_amounts(held) for held in self._others.values()]))
+        return summed(agents, np.concatenate(found))
 
-    def by_whose(self) -> dict[Whose, Amounts]:
+    def by_whose(self) -> tuple[list[Whose], Rows]:
         """The same by whom it was used for."""
         found = {singles: _amounts(singles) for singles in self._singles.values()}
         for held in chain(self._several.values(), self._others.values()):
-            add(found[held.singles], _amounts(held))
-        return dict(zip(self._singles, found.values(), strict=True))
+            add_amounts(found[held.singles], _amounts(held))
+        return list(self._singles), rows(list(found.values()))
 
 
 def _amounts(held: _Singles | _Sum) -> Amounts:

@@ -6,13 +6,7 @@ successor reads again what was not committed, and comes to the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from schemas.messages import Windows
-from streams import messages
 from streams.batch import is_due
-from streams.flush import UNIT_MESSAGES_MAX, Outgoing, Unit
-from streams.pieces import pieces
 
 SAVE_INTERVAL_MS = 1_000
 """How often a partition saves, in milliseconds: a crash has so much read again."""
@@ -25,7 +19,8 @@ STAGGER_MS = 250
 """By how much a partition saves later than the one before it, in milliseconds."""
 
 UNSAVED_MAX = 500_000
-"""How many entries may be told and not saved before the next flush saves them."""
+"""How many entries may be told and not saved before the next flush saves them, counted as often as
+they were told."""
 
 
 class Saves:
@@ -62,43 +57,3 @@ class Saves:
 
     def _interval(self, now_ms: int) -> int:
         return (now_ms - self._shift_ms) // self._interval_ms
-
-
-class Unsaved:
-    """Entries that were told, and that the changelog does not show as they are now."""
-
-    def __init__(self, changelog: str, partition: int) -> None:
-        self._changelog = changelog
-        self._partition = partition
-        self._windows: Windows = {}
-        self._size = 0
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return self._size
-
-    def add(self, windows: Windows) -> None:
-        """Take note of entries; what is written of them is what they are by then."""
-        for window, scopes in windows.items():
-            held = self._windows.setdefault(window, {})
-            before = len(held)
-            held.update(scopes)
-            self._size += len(held) - before
-
-    def forget(self, window: str) -> None:
-        """A window is not kept any more."""
-        self._size -= len(self._windows.pop(window, ()))
-
-    def take(self) -> Iterator[Unit]:
-        """The changelog of all of them; they count as saved."""
-        for window, scopes in self._windows.items():
-            for some in pieces(scopes, UNIT_MESSAGES_MAX):
-                yield Unit(changelog=self.rows({window: some}))
-        self._windows, self._size = {}, 0
-
-    def rows(self, windows: Windows) -> list[Outgoing]:
-        """The changelog of some entries."""
-        return [
-            Outgoing(self._changelog, self._partition, messages.Rows(window, scopes))
-            for window, scopes in windows.items()
-        ]

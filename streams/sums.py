@@ -7,16 +7,23 @@ together when they are asked for.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
 
 from outlay.scope import wide_scope_keys
 from outlay.usage import UsageRecord
 from outlay.window import day_ordinal, window_names
-from streams.amounts import Amounts, add_to
+from streams.amounts import summed
 from streams.frame_sums import FrameSums
+from streams.marks import Windows
 from streams.plain_frames import PlainFrames
 from streams.record_sums import RecordSums
-from streams.whose import Whose
+from streams.window_table import Rows
+
+_K = TypeVar("_K", bound=Hashable)
 
 
 class Sums:
@@ -60,49 +67,40 @@ class Sums:
             self.add((record,), (cost_nano,), day)
         return days
 
-    def by_window(self) -> dict[str, dict[str, Amounts]]:
-        """The sums by window name and scope key, each once."""
-        windows: dict[str, dict[str, Amounts]] = {}
-        merged: set[str] = set()
-        for day in self._records.keys() | self._frames.keys():
-            scopes = self._by_scope(day)
-            for window in window_names(day):
-                held = windows.setdefault(window, scopes)
-                if held is scopes:
-                    continue  # the only one so far: of the day and of the month alike
-                if window not in merged:
-                    merged.add(window)
-                    held = windows[window] = {scope: a.copy() for scope, a in held.items()}
-                for scope, amounts in scopes.items():
-                    add_to(held, scope, amounts)
-        return windows
+    def by_windows(self) -> Iterator[tuple[Windows, list[str], Rows]]:
+        """The sums by the windows that they are of, which are of one month, and by scope key.
 
-    def alike(self) -> Iterator[tuple[list[str], dict[str, Amounts]]]:
-        """The same by scope key, with the names of the windows that have just these sums."""
-        found: dict[int, tuple[list[str], dict[str, Amounts]]] = {}
-        for window, scopes in self.by_window().items():
-            found.setdefault(id(scopes), ([], scopes))[0].append(window)
-        yield from found.values()
-
-    def _by_scope(self, day: int) -> dict[str, Amounts]:
-        scopes: dict[str, Amounts] = {}
-        spent: list[tuple[Whose, Amounts]] = []
-        for sums in (self._records.get(day), self._frames.get(day)):
-            if sums is None:
+        Each window comes once, together with the other that has just these sums.
+        """
+        months: defaultdict[str, list[str]] = defaultdict(list)
+        days = {}
+        for ordinal in self._records.keys() | self._frames.keys():
+            day, month = window_names(ordinal)
+            months[month].append(day)
+            days[day] = self._by_scope(ordinal)
+        for month, its_days in months.items():
+            if len(its_days) == 1:
+                yield (its_days[0], month), *days[its_days[0]]
                 continue
-            agents = sums.by_agent()
-            if scopes:
-                for scope, amounts in agents.items():
-                    add_to(scopes, scope, amounts)
-            else:
-                scopes = agents
-            spent += sums.by_whose().items()
-        more: defaultdict[str, list[Amounts]] = defaultdict(list)
-        for whose, amounts in spent:
-            for scope in wide_scope_keys(*whose):
-                held = scopes.setdefault(scope, amounts)
-                if held is not amounts:
-                    more[scope].append(amounts)
-        for scope, parts in more.items():
-            scopes[scope] = [sum(each) for each in zip(scopes[scope], *parts, strict=True)]
-        return scopes
+            for day in its_days:
+                yield (day,), *days[day]
+            yield (month,), *_together([days[day] for day in its_days])
+
+    def _by_scope(self, day: int) -> tuple[list[str], Rows]:
+        found = [
+            sums for sums in (self._records.get(day), self._frames.get(day)) if sums is not None
+        ]
+        agents, used = _together([sums.by_agent() for sums in found])
+        whose, spent = _together([sums.by_whose() for sums in found])
+        scopes = [wide_scope_keys(*each) for each in whose]
+        counts = list(map(len, scopes))
+        wide, sums = summed(list(chain.from_iterable(scopes)), np.repeat(spent, counts, axis=0))
+        return agents + wide, np.concatenate([used, sums])
+
+
+def _together(parts: list[tuple[list[_K], Rows]]) -> tuple[list[_K], Rows]:
+    """Sums by their keys, of which each part has some."""
+    if len(parts) == 1:
+        return parts[0]
+    keys = list(chain.from_iterable(keys for keys, _ in parts))
+    return summed(keys, np.concatenate([amounts for _, amounts in parts]))

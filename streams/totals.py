@@ -6,34 +6,27 @@ so a duplicate, a re-ordering or a replay changes nothing.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from outlay.budget import NOTHING, Amounts
-from schemas.messages import Entry, PartialsMessage, Windows
+from schemas.messages import Block, PartialsMessage
 from streams import messages
 from streams.batch import SourceRecord
+from streams.entries import Entries, parse_key
 from streams.floor import Floor
-from streams.flush import UNIT_MESSAGES_MAX, Message, Messages
-from streams.pieces import pieces
-
-TOLD_TOGETHER_MAX = 4
-"""How often entries of a window are kept as they were told, before each is kept once."""
+from streams.flush import Message
 
 
 class Totals:
     """All totals of one totals partition, and how far into the usage topic they reach."""
 
     def __init__(self) -> None:
-        self.parts: dict[int, Windows] = {}
+        self.parts: dict[int, Entries] = {}
         """By usage partition, what it adds to the totals."""
         self.progress: dict[int, int] = {}
         """By usage partition, the offset up to which everything has arrived."""
         self.late = 0
         """Partials that came for a window that was forgotten before."""
-        self.dirty_count = 0
-        """How many entries wait to be written, as often as they were told."""
-        self._dirty = _no_dirty()
         self.floor = Floor()
         """By the newest day that any usage partition has told."""
         self._progress_dirty = False
@@ -51,61 +44,59 @@ class Totals:
                 if value is not None:
                     self.progress = messages.decode_offsets(value)
             else:
-                scope, window, partition = messages.parse_totals_changelog_key(key)
-                scopes = self._scopes(partition, window)
-                if value is not None:
-                    scopes[scope] = messages.decode_entry(value)
-                else:
-                    scopes.pop(scope, None)
+                month, partition, number = parse_key(key)
+                self._part(partition).load(month, number, value)
+
+    def begin(self) -> None:
+        """All of the changelog was loaded."""
+        for part in self.parts.values():
+            part.drop(self.floor.forgets)
 
     @property
     def reaches(self) -> dict[int, int]:
         """The highest offset that some total has counted, by usage partition."""
         reached = dict(self.progress)
-        for partition, windows in self.parts.items():
-            offsets = (e.offset for scopes in windows.values() for e in scopes.values())
-            reached[partition] = max(reached.get(partition, -1), max(offsets, default=-1))
+        for partition, entries in self.parts.items():
+            reached[partition] = max(reached.get(partition, -1), entries.reaches)
         return reached
 
     # -- reading
 
-    def merge(self, message: PartialsMessage) -> Windows:
-        """Take over what one usage partition tells; returns what of it is not forgotten."""
+    def merge(self, message: PartialsMessage) -> list[str]:
+        """Take over what one usage partition tells; returns the windows that are not forgotten."""
         self.floor.rise(message.floor_day)
-        partition = message.partition
-        concerned: Windows = {}
-        for window, told in message.entries.items():
-            if self.floor.forgets(window):
-                self.late += len(told)  # forgotten here: it never starts again
-                continue
-            _merge(self._scopes(partition, window), told)
-            waiting = self._dirty[partition].setdefault(window, [])
-            waiting.append(told)
-            if len(waiting) > TOLD_TOGETHER_MAX:
-                waiting[:] = [_joined(waiting)]
-            self.dirty_count += len(told)
-            concerned[window] = told
+        partition, told = message.partition, message.entries
+        forgotten = list(filter(self.floor.forgets, told.windows))
+        if forgotten:  # here: they never start again
+            self.late += len(forgotten) * len(told.scopes)
+            kept = {w: told.windows[w] for w in told.windows if w not in forgotten}
+            told = Block(told.scopes, kept)
+        if told.windows:
+            self._part(partition).take(told)
         progress = message.progress
         if progress is not None and progress > self.progress.get(partition, -2):
             self.progress[partition] = progress
             self._progress_dirty = True
-        return concerned
+        return list(told.windows)
 
-    def _scopes(self, partition: int, window: str) -> dict[str, Entry]:
-        return self.parts.setdefault(partition, {}).setdefault(window, {})
+    def _part(self, partition: int) -> Entries:
+        part = self.parts.get(partition)
+        if part is None:
+            part = self.parts[partition] = Entries(partition)
+        return part
 
     def total(self, scope: str, window: str) -> tuple[Amounts, dict[int, int]] | None:
         """The total of a (scope, window), and the offsets that it contains; None when unknown."""
         offsets = {}
         cost_nano = executions = input_tokens = output_tokens = 0
-        for partition, windows in self.parts.items():
-            entry = windows.get(window, _NO_SCOPES).get(scope)
+        for partition, entries in self.parts.items():
+            entry = entries.entry(scope, window)
             if entry is not None:  # added up here: a sum object for each takes three times as long
-                cost_nano += entry.cost_nano
-                executions += entry.executions
-                input_tokens += entry.input_tokens
-                output_tokens += entry.output_tokens
-                offsets[partition] = entry.offset
+                cost_nano += entry[1]
+                executions += entry[2]
+                input_tokens += entry[3]
+                output_tokens += entry[4]
+                offsets[partition] = entry[0]
         total = Amounts(cost_nano, executions, input_tokens, output_tokens)
         return (total, offsets) if offsets else None
 
@@ -114,56 +105,21 @@ class Totals:
         total = self.total(scope, window)
         return NOTHING if total is None else total[0]
 
-    # -- forgetting
-
-    def _forget(self) -> Iterator[Message]:
-        """Drop the windows below the floor, which has risen; yields their tombstones."""
-        for partition, windows in self.parts.items():
-            for window in list(filter(self.floor.forgets, windows)):
-                self._dirty[partition].pop(window, None)
-                yield from messages.tombstones(f"{window} {partition}", windows.pop(window))
-
     # -- writing
 
-    def take_changes(self) -> Iterator[Messages]:
+    @property
+    def unsaved(self) -> int:
+        """How many entries wait to be written, as often as they were told."""
+        return sum(part.unsaved for part in self.parts.values())
+
+    def take_changes(self) -> Iterator[Message]:
         """The changelog messages of all that changed; they count as written from then on."""
         if self.floor.rose:
-            yield list(self._forget())
-            yield [(messages.FLOOR_KEY, messages.encode(self.floor.day))]
-        for partition, windows in self._dirty.items():
-            for window, told in windows.items():
-                for some in pieces(_joined(told), UNIT_MESSAGES_MAX):
-                    yield messages.Rows(f"{window} {partition}", some)
+            yield messages.FLOOR_KEY, messages.encode(self.floor.day)
+            for part in self.parts.values():
+                yield from part.forget(self.floor.forgets)
+        for part in self.parts.values():
+            yield from part.take_changes()
         if self._progress_dirty:
-            yield [(messages.PROGRESS_KEY, messages.encode(self.progress))]
-        self._dirty = _no_dirty()
-        self.dirty_count = 0
+            yield messages.PROGRESS_KEY, messages.encode(self.progress)
         self.floor.rose = self._progress_dirty = False
-
-
-_NO_SCOPES: dict[str, Entry] = {}
-
-
-def _merge(scopes: dict[str, Entry], told: dict[str, Entry]) -> None:
-    """Take over entries that are newer; what was told then holds the others as they are held."""
-    found = list(map(scopes.get, told))
-    if not any(found):
-        scopes.update(told)
-        return
-    for held, (scope, entry) in zip(found, told.items(), strict=True):
-        if held is None or entry.offset > held.offset:
-            scopes[scope] = entry
-        else:
-            told[scope] = held
-
-
-def _joined(told: list[dict[str, Entry]]) -> dict[str, Entry]:
-    """What was told, each entry once and as it is held now."""
-    joined = told[0]
-    for later in told[1:]:
-        joined.update(later)
-    return joined
-
-
-def _no_dirty() -> dict[int, dict[str, list[dict[str, Entry]]]]:
-    return defaultdict(dict)

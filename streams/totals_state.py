@@ -26,7 +26,8 @@ from streams.saving import SAVE_INTERVAL_MS, Saves
 from streams.totals import Totals
 
 DIRTY_MAX = 500_000
-"""How many entries may wait for a flush before the stage stops reading."""
+"""How many entries may wait for a save before the stage stops reading, counted anew each time that
+they are told."""
 
 REJECTED_MAX = 10_000
 """How many dead letters may wait for a flush before the stage stops reading."""
@@ -90,6 +91,7 @@ class TotalsState:
         self.positions = dict(positions)
         self._committed = dict(positions)
         self._hold = ends
+        self.totals.begin()
 
     @property
     def reaches(self) -> dict[int, int]:
@@ -130,10 +132,12 @@ class TotalsState:
             reason = f"not a partials message: {error}"
             self._reject(self._topics.partials, record, record.value, reason)
             return
+        windows = self.totals.merge(message)
         states = self.budgets.states
-        for window, told in self.totals.merge(message).items():
-            if concerned := states.keys() & told.keys():  # as long as the shorter of the two
-                self.decisions.moved(concerned)
+        concerned = set(filter(states.__contains__, message.entries.scopes)) if states else set()
+        if windows and concerned:
+            self.decisions.moved(concerned)
+            for window in windows:
                 self.crossings.moved(window, concerned)
         if message.alert_defaults:
             newer = self.crossings.defaults.take(message.alert_defaults)
@@ -173,7 +177,7 @@ class TotalsState:
     def is_full(self) -> bool:
         """Whether so much waits for a flush that reading should pause."""
         return (
-            self.totals.dirty_count >= DIRTY_MAX
+            self.totals.unsaved >= DIRTY_MAX
             or len(self._rejected) >= REJECTED_MAX
             or len(self._audits) >= AUDITS_MAX
         )
@@ -253,8 +257,8 @@ class TotalsState:
             self.crossings.forget(before_day + 1)
         for changelog, table in self._changelogs.items():
             if isinstance(table, Totals):
-                for rows in table.take_changes() if saves else ():
-                    yield Outgoing(changelog, self.partition, rows)
+                for message in table.take_changes() if saves else ():
+                    yield Outgoing(changelog, self.partition, [message])
             elif changes := list(table.take_changes()):
                 yield Outgoing(changelog, self.partition, changes)
 

@@ -6,6 +6,8 @@
 - Nothing is taken from a source topic before recovery is really over: Faust resumes sources first,
   then seeks, and then clears its queues, which would skip messages silently.
 - Owned partitions are fenced before recovery asks how far the changelog goes.
+- Recovery reads what is committed of a changelog, and what is counted are the sources as they
+  stand.
 - Offsets of source topics are committed by the flush, never by Faust.
 - A position that the broker does not have any more is an error, not a reason to jump.
 """
@@ -13,10 +15,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from aiokafka.consumer.fetcher import OffsetResetStrategy
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, OffsetResetStrategy
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -72,6 +75,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._isolation_level = "read_committed"  # it begins with recovery: see `set_counting`
         return consumer
 
     async def _fetch_records(
@@ -87,13 +91,39 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if consumer._closed or fetcher._closed:
             raise driver.ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            batches = await fetch(fetcher, active_partitions, timeout or 0.0)
+            source_topics = self.consumer.app.source_topics
+            batches = await fetch(fetcher, active_partitions, source_topics, timeout or 0.0)
         return {tp: [batch] for tp, batch in batches.items()}
 
-    def set_strict(self, strict: bool) -> None:
-        """Whether a position out of the log's range is an error (or goes back to its start)."""
-        strategy = OffsetResetStrategy.NONE if strict else OffsetResetStrategy.EARLIEST
-        self._ensure_consumer()._fetcher._default_reset_strategy = strategy
+    async def _highwaters(self, partitions: Any) -> Mapping[TP, int]:
+        """Where logs end, also behind transactions that are open.
+
+        Where the first of these begins is what the broker tells who reads committed messages.
+        Recovery would end there, and know nothing of what is committed behind it.
+        """
+        consumer = self._ensure_consumer()
+        asking = copy.copy(consumer._fetcher)  # the level of the one that fetches stays as it is
+        asking._isolation_level = READ_UNCOMMITTED
+        ends: Mapping[TP, int] = await asking.end_offsets(partitions, consumer._request_timeout_ms)
+        return ends
+
+    def set_counting(self, counting: bool) -> None:
+        """Whether source topics are counted, or changelogs are read back.
+
+        When counting, a position out of the log's range is an error (else it goes back to the log's
+        start), and uncommitted messages are fetched: somebody's open transaction must not hold up a
+        source topic. Changelogs are not read then.
+
+        To be called with False between two assignments only. aiokafka keeps no fetch beyond its
+        assignment, and takes one that arrives later than the change for one of committed messages.
+        """
+        fetcher = self._ensure_consumer()._fetcher
+        if counting:
+            fetcher._default_reset_strategy = OffsetResetStrategy.NONE
+            fetcher._isolation_level = READ_UNCOMMITTED
+        else:
+            fetcher._default_reset_strategy = OffsetResetStrategy.EARLIEST
+            fetcher._isolation_level = READ_COMMITTED
 
 
 class Consumer(driver.Consumer):
@@ -175,7 +205,9 @@ class Consumer(driver.Consumer):
             committed = self._committed_offset.get(tp)
             positions[tp] = starts[tp] if committed is None else committed
         await self._thread.seek_wait(positions)
-        self._thread.set_strict(True)
+        if not self._owner.awaits_begin:
+            return  # revoked meanwhile: what is assigned next is to be read back first
+        self._thread.set_counting(True)
         try:
             log = [TP(self.app.topic_names.usage, p) for p in range(self.app.usage_partitions)]
             ends = await super().highwaters(*{*sources, *log})
@@ -199,7 +231,7 @@ class Consumer(driver.Consumer):
             if not self._is_source(tp.topic):
                 # What was kept of it is gone: recovery must read it from its start again.
                 self.app.tables.recovery.revoke(tp)
-        self._thread.set_strict(False)
+        self._thread.set_counting(False)
 
     # -- Faust's bookkeeping of offsets, which the flush replaces
 

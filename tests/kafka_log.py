@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 READ_TIMEOUT_S = 60.0
 WAIT_TIMEOUT_S = 90.0
 
+COLUMNS = ("cost_nano", "executions", "input_tokens", "output_tokens")
+
 Positions = dict[tuple[str, int], int]
 """Offsets by topic and partition."""
 
@@ -22,7 +25,7 @@ Sums = dict[tuple[str, str], list[int]]
 
 
 class KafkaLog:
-    """Topics and groups of a broker, read uncommitted."""
+    """Topics and groups of a broker, read uncommitted where nothing else is said."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._servers = bootstrap_servers
@@ -47,7 +50,13 @@ class KafkaLog:
         ends: Positions = self._with_topic(topic, ask)
         return ends
 
-    def read(self, topic: str, start: Positions | None = None) -> list[Any]:
+    def read(
+        self,
+        topic: str,
+        start: Positions | None = None,
+        *,
+        isolation: str = "read_uncommitted",
+    ) -> list[Any]:
         """Everything in a topic, or from some offsets on."""
 
         async def read(consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> list[Any]:
@@ -62,13 +71,17 @@ class KafkaLog:
                         records += fetched
             return records
 
-        records: list[Any] = self._with_topic(topic, read)
+        records: list[Any] = self._with_topic(topic, read, isolation)
         return records
 
-    def _with_topic(self, topic: str, ask: Callable[..., Any]) -> Any:
+    def _with_topic(
+        self, topic: str, ask: Callable[..., Any], isolation: str = "read_uncommitted"
+    ) -> Any:
         async def run() -> Any:
             async with AIOKafkaConsumer(
-                bootstrap_servers=self._servers, enable_auto_commit=False
+                bootstrap_servers=self._servers,
+                enable_auto_commit=False,
+                isolation_level=isolation,
             ) as consumer:
                 await consumer._client.set_topics([topic])
                 found = consumer.partitions_for_topic(topic)
@@ -78,14 +91,20 @@ class KafkaLog:
 
     def totals(self, app_id: str) -> Sums:
         """What a worker that starts now would recover as totals."""
-        newest = {(r.partition, r.key): r.value for r in self.read(f"{app_id}-totals-changelog")}
+        parts: dict[tuple[str, str, bytes], list[int]] = {}
+        for record in self.read(f"{app_id}-totals-changelog", isolation="read_committed"):
+            if record.value is None or record.key.count(b" ") != 2:
+                continue
+            block = json.loads(record.value)
+            usage_partition = record.key.split(b" ")[1]
+            for window, columns in block["windows"].items():
+                amounts = zip(*(columns[name] for name in COLUMNS), strict=True)
+                for scope, entry in zip(block["scopes"], amounts, strict=True):
+                    parts[scope, window, usage_partition] = entry
         sums: Sums = defaultdict(lambda: [0, 0, 0, 0])
-        for (_, key), value in newest.items():
-            parts = key.decode().split(" ")
-            if len(parts) == 3 and value is not None:
-                _, *amounts = map(int, value.strip(b"[]").split(b","))
-                for i, amount in enumerate(amounts):
-                    sums[parts[0], parts[1]][i] += amount
+        for (scope, window, _), entry in parts.items():
+            for i, amount in enumerate(entry):
+                sums[scope, window][i] += amount
         return dict(sums)
 
 

@@ -14,7 +14,7 @@ from outlay.budget import LIMIT_FIELDS, NOTHING
 from outlay.decision import encode
 from outlay.governance import ExternalAgentBudget, ExternalAgentBudgetEnforcer
 from outlay.reading import Message
-from schemas.messages import Entry
+from schemas.messages import Block, Columns, PartialsMessage
 from streams.budgets import Budgets
 from streams.decisions import Decisions
 from streams.totals import Totals
@@ -35,14 +35,17 @@ def publish(budget, day, month):
     assert answer.accepted, answer.reason
     totals = Totals()
     for window, used in ((DAY, day), (MONTH, month)):
-        totals.parts.setdefault(0, {})[window] = {AGENT.key: entry(used)}
+        told = Block([AGENT.key], {window: columns(used)})
+        totals.merge(PartialsMessage(0, 0, None, told))
     decisions = Decisions(totals, budgets, refresh_ms=1_000)
     decisions.moved({AGENT.key})
     return list(decisions.publish(int(NOW.timestamp() * 1000)))
 
 
-def entry(used):
-    return Entry(1, used.cost_nano, used.executions, used.input_tokens, used.output_tokens)
+def columns(used):
+    """An entry up to the offset 1."""
+    entry = 1, used.cost_nano, used.executions, used.input_tokens, used.output_tokens
+    return Columns(*([number] for number in entry))
 
 
 def gateway_over(messages):

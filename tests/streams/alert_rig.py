@@ -11,10 +11,10 @@ import msgspec
 from outlay.alert import Alert, decode_alert
 from outlay.decision import BudgetRequest, encode
 from outlay.topics import TopicNames
-from schemas.messages import Entry, PartialsMessage
+from schemas.messages import PartialsMessage
 from streams import messages
 from streams.batch import Batch
-from tests.streams.flat import Flat, changelog, outputs
+from tests.streams.flat import Entry, Flat, block_of, changelog, outputs
 from tests.streams.simulated_broker import Record
 from tests.streams.test_totals import new_totals
 
@@ -51,7 +51,7 @@ class Rig:
         entries = {w: {scope: Entry(self._offset, *amounts)} for w, amounts in used.items()}
         day = self.now.toordinal()
         self.logs[TOPICS.partials].append(
-            messages.encode(PartialsMessage(0, day, self._offset, entries))
+            messages.encode(PartialsMessage(0, day, self._offset, block_of(entries)))
         )
 
     def ask(self, action: Any, scope: str = SCOPE, **changes: Any) -> None:

@@ -3,10 +3,17 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import msgspec
+import numpy as np
+from msgspec.structs import astuple
+
+from schemas.messages import Block, Columns
+from streams.entries import Entries
 from streams.flush import Flush, Message, Outgoing
 from streams.messages import Key
 from streams.owned import State
 from streams.partials import Partials
+from streams.sums import Sums
 from tests.streams.simulated_broker import Record
 
 
@@ -37,13 +44,70 @@ def changelog(flush: Flush) -> list[Flat]:
     return [m for transaction in flush.transactions for m in flat(transaction.changelog)]
 
 
+class Entry(NamedTuple):
+    """The numbers of one entry."""
+
+    offset: int
+    cost_nano: int = 0
+    executions: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+def block_of(windows: dict[str, dict[str, Entry]]) -> Block:
+    """The block of some entries, which are of the same scopes in each window."""
+    scopes = list(next(iter(windows.values()), {}))
+    columns = {
+        window: Columns(*([entries[scope][i] for scope in scopes] for i in range(5)))
+        for window, entries in windows.items()
+    }
+    return Block(scopes, columns)
+
+
+def entries_of(block: Block) -> dict[Key, Entry]:
+    """The entries of a block."""
+    return {
+        (scope, window): Entry(*numbers)
+        for window, columns in block.windows.items()
+        for scope, *numbers in zip(block.scopes, *astuple(columns), strict=True)
+    }
+
+
+def rows_of(messages: Iterable[Flat]) -> dict[Key, Entry]:
+    """The entries that the blocks of a changelog hold: the last of each key."""
+    found: dict[Key, Entry] = {}
+    for message in messages:
+        if message.key is not None and message.key.count(b" ") == 2 and message.value is not None:
+            found |= entries_of(msgspec.json.decode(message.value, type=Block))
+    return found
+
+
+def held(entries: Entries) -> dict[Key, Entry]:
+    """All entries, by scope and window."""
+    return {
+        (scope, window): Entry(*numbers)
+        for month in entries._months.values()
+        for window, table in month.windows.items()
+        for scope, slot in month._slots.items()
+        if (numbers := table.entry(slot)) is not None
+    }
+
+
 def entries(partials: Partials) -> dict[Key, tuple[int, int]]:
     """Nano-dollars and executions that are counted, by scope and window."""
-    return {
-        (scope, window): (entry.cost_nano, entry.executions)
-        for window, scopes in partials.entries.items()
-        for scope, entry in scopes.items()
-    }
+    return {key: (e.cost_nano, e.executions) for key, e in held(partials.entries).items()}
+
+
+def by_window(sums: Sums) -> dict[str, dict[str, list[int]]]:
+    """Sums by window and scope, of which each comes once."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for windows, scopes, amounts in sums.by_windows():
+        assert len(set(scopes)) == len(scopes)
+        assert amounts.dtype in (np.int64, object)
+        for window in windows:
+            assert window not in found
+            found[window] = dict(zip(scopes, amounts.tolist(), strict=True))
+    return found
 
 
 def as_records(messages: Iterable[Message]) -> list[Record]:

@@ -1,8 +1,8 @@
 """A broker in memory: partition logs, transactions with fencing and markers, compaction.
 
 It does what Kafka does where the design depends on it: a marker takes an offset that nobody is
-given, readers of uncommitted data see aborted records, and compaction keeps the last record of a
-key that was not aborted.
+given, readers of uncommitted data see aborted records and readers of committed data do not, and
+compaction keeps the last record of a key that was not aborted.
 """
 
 from __future__ import annotations
@@ -99,6 +99,14 @@ class SimulatedBroker:
 
     def read(self, at: TopicPartition, start: int, end: int) -> list[Record]:
         return [record for record in self.logs[at][start:end] if record is not None]
+
+    def read_committed(self, at: TopicPartition, start: int, end: int) -> list[Record]:
+        """Without what transactions wrote that were aborted, or are open."""
+        return [
+            record
+            for record in self.read(at, start, end)
+            if record.txn is None or record.txn.status == "committed"
+        ]
 
     def compact(self, at: TopicPartition, up_to: int) -> None:
         """What the log cleaner may do below an offset; the open transactions bound it."""

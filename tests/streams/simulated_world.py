@@ -38,7 +38,7 @@ from outlay.framing import encode_frame
 from outlay.topics import TopicNames, partition_of
 from outlay.usage import UsageRecord, encode_usage
 from outlay.window import floor_names
-from schemas.messages import AuditRecord, Entry
+from schemas.messages import AuditRecord
 from streams import messages
 from streams.audit import decode_audit
 from streams.batch import Batch
@@ -48,7 +48,7 @@ from streams.partials import Partials
 from streams.saving import SAVE_INTERVAL_MS
 from streams.stages import Changelogs, PartialsStage, TotalsStage
 from streams.totals_state import TotalsState
-from tests.streams.flat import flat
+from tests.streams.flat import Entry, entries_of, flat
 from tests.streams.simulated_broker import FencedWrite, Record, SimulatedBroker, TopicPartition
 
 P, Q = 3, 2
@@ -86,6 +86,7 @@ class Rules:
 
     fence: bool = True
     transactions: bool = True
+    committed: bool = True
     zombies: bool = True
 
 
@@ -102,7 +103,8 @@ class Task:
         self.state: State = stage.new_state(partition)
         for changelog in stage.changelogs:
             at = (changelog, partition)
-            self.state.load(changelog, broker.read(at, 0, broker.end(at)))
+            read = broker.read_committed if world.rules.committed else broker.read
+            self.state.load(changelog, read(at, 0, broker.end(at)))
         self.next = {t: broker.committed.get((t, partition), 0) for t in stage.sources}
         ends = {t: broker.end((t, partition)) for t in stage.sources}
         self.state.begin(dict(self.next), ends)
@@ -381,9 +383,8 @@ class World:
         topic, partition = at
         if topic == TOPICS.partials:
             message = messages.decode_partials(record.value or b"")
-            for window, scopes in message.entries.items():
-                for scope, entry in scopes.items():
-                    self._check_sum(message.partition, (scope, window), entry)
+            for key, entry in entries_of(message.entries).items():
+                self._check_sum(message.partition, key, entry)
         elif topic == TOPICS.decisions and record.key is not None:
             self._observe_decision(partition, record.key, record.value)
         elif topic == TOPICS.audit:

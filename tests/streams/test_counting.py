@@ -21,7 +21,7 @@ from streams.counting import FRAMES_TOGETHER_MAX, Counting
 from streams.floor import Floor
 from streams.partials import Partials
 from streams.sums import Sums
-from tests.streams.flat import outputs
+from tests.streams.flat import by_window, held, outputs
 from tests.streams.simulated_broker import Record
 from tests.streams.test_frame_sums import (
     NOW,
@@ -92,7 +92,7 @@ def check(found: Counting, records: list[Record]) -> None:
         usages, rejections = decode_usage(each.value, each.timestamp)
         sums.add_apart([u.record for u in usages], [u.cost_nano for u in usages])
         letters += [(each.offset, r.index, r.reason, each.timestamp) for r in rejections]
-    assert found.sums.by_window() == sums.by_window()
+    assert by_window(found.sums) == by_window(sums)
     assert letters == [(x.offset, x.index, x.reason, x.timestamp_ms) for x in found.letters]
     alone = counted([[each] for each in records])
     assert found.letters == alone.letters
@@ -219,7 +219,7 @@ def test_a_state_that_fills_in_a_run_stops_in_it(monkeypatch: pytest.MonkeyPatch
     assert found.take_counts() == {"messages": 2, "records": 2}
     check_sums = Sums()
     check_sums.add_apart([record()] * 3, [10**7] * 3)
-    assert found.sums.by_window() == check_sums.by_window()
+    assert by_window(found.sums) == by_window(check_sums)
 
 
 def test_a_state_that_fills_in_a_run_of_records_stops_in_it(
@@ -252,7 +252,7 @@ def test_what_a_replay_brings_is_counted_apart() -> None:
     sums, expected = found.count_apart(message), Sums()
     usages, _ = decode_usage(message.value, message.timestamp)
     expected.add_apart([u.record for u in usages], [u.cost_nano for u in usages])
-    assert sums.by_window() == expected.by_window()
+    assert by_window(sums) == by_window(expected)
     assert found.sums.size == 0
     assert found.take_counts() == {"messages": 1, "records": 2}
     assert floor.day == NOW.toordinal()
@@ -280,11 +280,7 @@ def test_sums_that_fill_in_a_run_stop_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def amounts(partials: Partials) -> dict[tuple[str, str], tuple[int, ...]]:
-    return {
-        (window, scope): (e.cost_nano, e.executions, e.input_tokens, e.output_tokens)
-        for window, scopes in partials.entries.items()
-        for scope, e in scopes.items()
-    }
+    return {(window, scope): entry[1:] for (scope, window), entry in held(partials.entries).items()}
 
 
 class Kept:

@@ -16,7 +16,6 @@ from outlay.decision import WATERMARK_KEY, Watermark, encode
 from streams.decisions import Decisions
 from streams.flush import Flush, Outgoing, Transaction
 from streams.partials import Partials
-from streams.sums import Sums
 from streams.totals_state import TotalsState
 from tests.streams.simulated_world import ACTIONS, TOPICS, Rules, World
 
@@ -141,30 +140,15 @@ def test_without_a_fence_it_breaks() -> None:
     assert breaks(Rules(fence=False), ZOMBIES)
 
 
-def test_without_marking_what_a_replay_skips_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a crash cut off would never be published."""
-
-    add = Partials._add
-
-    def add_unmarked(self: Partials, sums: Sums, offset: int) -> None:
-        contained = {
-            (window, scope)
-            for window, scopes in self.entries.items()
-            for scope, entry in scopes.items()
-            if offset <= entry.offset
-        }
-        add(self, sums, offset)
-        for window, scope in contained:
-            self._dirty.get(window, {}).pop(scope, None)
-
-    monkeypatch.setattr(Partials, "_add", add_unmarked)
-    assert breaks()
+def test_when_a_successor_reads_what_was_aborted_it_breaks() -> None:
+    """It takes entries for saved that go when the log is compacted, and the blocks before them."""
+    assert breaks(Rules(committed=False), (*HOSTILE, "compact", "flush", "step", "crash"), 100)
 
 
 def test_without_the_offset_of_a_key_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A replay would count again."""
     monkeypatch.setattr(Partials, "_replayed", lambda self, records: 0)
-    assert breaks()
+    assert breaks(Rules(transactions=False))
 
 
 def test_without_the_hold_after_a_take_over_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +217,7 @@ def test_when_something_told_once_follows_the_changelog_it_breaks(
         return plan
 
     monkeypatch.setattr(TotalsState, "flush", flush_late)
-    assert breaks(actions=REQUESTS)
+    assert breaks(Rules(transactions=False), REQUESTS)
 
 
 State = Partials | TotalsState

@@ -10,7 +10,7 @@ import pytest
 from outlay.usage import encode_usage
 from streams import counting
 from streams.batch import Batch
-from streams.flush import Flush, Outgoing, Unit, cut
+from streams.flush import TRANSACTION_BYTES_MAX, Flush, Outgoing, Unit, cut
 from streams.flush import Offsets as FlushOffsets
 from streams.messages import decode_partials
 from streams.owned import Owned
@@ -145,7 +145,7 @@ def test_the_last_flush_saves_all(monkeypatch: pytest.MonkeyPatch, is_due: bool)
 
     writer = asyncio.run(run())
     assert writer.offsets == {(USAGE, 0): 1}
-    assert writer.rows == 1 + 4  # the floor, and two scopes by day and by month
+    assert writer.rows == 2  # the floor, and a block of all entries
 
 
 async def apply_and_await(owned: Owned, writer: FailingWriter) -> None:
@@ -232,6 +232,18 @@ def test_the_offsets_are_committed_with_the_last_of_several_transactions() -> No
     flush = cut(units, {("s", 0): 7})
     assert len(flush.transactions) == 3
     assert [t.offsets for t in flush.transactions] == [{}, {}, {("s", 0): 7}]
+
+
+def test_a_transaction_holds_so_many_bytes() -> None:
+    """Blocks are few and large; one that is larger than all may go is alone."""
+    size_bytes = TRANSACTION_BYTES_MAX // 3
+    sizes = [size_bytes, size_bytes, size_bytes, 1, 4 * size_bytes, 1, size_bytes]
+    units = [Unit(changelog=[Outgoing("c", 0, [(b"k", bytes(n))])]) for n in sizes]
+    found = [
+        [len(value or b"") for out in transaction.changelog for _, value in out.messages]
+        for transaction in cut(units, {}).transactions
+    ]
+    assert found == [sizes[:4], sizes[4:5], sizes[5:]]
 
 
 def test_a_clock_that_is_set_back_stops_nothing() -> None:

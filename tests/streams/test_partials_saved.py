@@ -16,23 +16,35 @@ from streams import flush as flush_module
 from streams import partials as partials_module
 from streams.flush import Flush, Message
 from streams.partials import Partials
-from streams.saving import IDLE_SAVE_INTERVAL_MS, SAVE_INTERVAL_MS, UNSAVED_MAX, Unsaved
-from tests.streams.flat import as_records, changelog, entries, flushed, offsets, outputs
+from streams.saving import IDLE_SAVE_INTERVAL_MS, SAVE_INTERVAL_MS
+from tests.streams.flat import (
+    Entry,
+    as_records,
+    block_of,
+    changelog,
+    entries,
+    entries_of,
+    flushed,
+    offsets,
+    outputs,
+    rows_of,
+)
 from tests.streams.test_totals import KEY, NOON, batch, begun, new_partials, usage
 
 TOPICS = TopicNames()
 START_MS = 1_000_000
 WINDOW = KEY[1]
+COUNTED = b"2026-03 0 0", messages.encode(block_of({WINDOW: {KEY[0]: Entry(9, 1, 1)}}))
+"""The block of an entry in the changelog."""
 
 
-def told_entries(plan: Flush) -> dict[bytes, bytes]:
-    """The entries that are told, as their rows would be."""
+def told_entries(plan: Flush) -> dict[messages.Key, Entry]:
+    """The entries that are told."""
     return {
-        f"{scope} {window}".encode(): messages.encode(entry)
+        key: entry
         for message in outputs(plan)
         if message.topic == TOPICS.partials
-        for window, scopes in messages.decode_partials(message.value or b"").entries.items()
-        for scope, entry in scopes.items()
+        for key, entry in entries_of(messages.decode_partials(message.value or b"").entries).items()
     }
 
 
@@ -68,7 +80,7 @@ def test_without_an_interval_each_flush_saves() -> None:
         partials.apply(batch((used(), NOON), start=position))
         plan = flushed(partials, START_MS + position)
         assert offsets(plan) == {(TOPICS.usage, 0): position + 1}
-        assert {m.key for m in changelog(plan)} >= told_entries(plan).keys()
+        assert rows_of(changelog(plan)) == told_entries(plan) != {}
 
 
 def test_a_flush_between_saves_only_tells_and_the_next_save_writes_it_once() -> None:
@@ -81,9 +93,13 @@ def test_a_flush_between_saves_only_tells_and_the_next_save_writes_it_once() -> 
         assert [(each.size, each.offsets) for each in plan.transactions] == [(0, {})]
         assert partials.flush(START_MS + position) is None
     plan = flushed(partials, START_MS + SAVE_INTERVAL_MS)
-    rows = [(m.key, m.value) for m in changelog(plan)]
+    rows = rows_of(changelog(plan))
     assert len(rows) == 4
-    assert dict(rows)[b"organization:acme 2026-03-01"] == b"[2,3000000000,3,0,0]"
+    assert rows[KEY] == Entry(2, 3 * 10**9, 3)
+    assert [(m.key, m.value is None) for m in changelog(plan)] == [
+        (b"2026-03 0 1", False),
+        (b"2026-03 0 0", True),  # which holds old values alone
+    ]
     assert offsets(plan) == {(TOPICS.usage, 0): 3}
     plan = flushed(partials, START_MS + 2 * SAVE_INTERVAL_MS)  # a heartbeat
     assert (changelog(plan), offsets(plan)) == ([], {})
@@ -98,11 +114,10 @@ def test_what_a_save_counts_itself_is_saved_with_it(last: bool) -> None:
         flushed(partials, START_MS + 1)
     partials.apply(batch((used("c"), NOON), start=partials.position))
     plan = flushed(partials, START_MS + (2 if last else SAVE_INTERVAL_MS), last=last)
-    rows = {m.key: m.value for m in changelog(plan)}
-    assert {key.decode().split(" ")[0].rpartition(":")[2] for key in rows if key} == (
+    rows = rows_of(changelog(plan))
+    assert {scope.rpartition(":")[2] for scope, _ in rows} == (
         {"acme", "b", "c"} if last else {"acme", "c"}
     )
-    assert len(rows) == len(changelog(plan))  # each once
     assert told_entries(plan).items() <= rows.items()
     assert offsets(plan) == {(TOPICS.usage, 0): partials.position}
 
@@ -114,17 +129,14 @@ def test_the_last_flush_has_nothing_to_save_twice() -> None:
 
 def test_too_much_that_waits_is_saved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the flush after it was told, whatever the time is."""
-    held = Unsaved.__len__
-    monkeypatch.setattr(
-        Unsaved, "__len__", lambda self: held(self) and held(self) + UNSAVED_MAX - 8
-    )
+    monkeypatch.setattr(partials_module, "UNSAVED_MAX", 8)
     partials = saved_partials()
     saved = []
     for position, agent_id in enumerate("abcd", 1):
         partials.apply(batch((used(agent_id), NOON), start=position))
         saved.append(offsets(flushed(partials, START_MS + position)))
     # The organization and the agent have two entries each.
-    assert saved == [{}, {}, {}, {(TOPICS.usage, 0): 5}]
+    assert saved == [{}, {}, {(TOPICS.usage, 0): 4}, {}]
 
 
 def test_a_window_that_is_forgotten_before_it_is_saved_leaves_its_tombstones_alone() -> None:
@@ -135,45 +147,52 @@ def test_a_window_that_is_forgotten_before_it_is_saved_leaves_its_tombstones_alo
     later = NOON + timedelta(days=41)
     partials.apply(batch((encode_usage([usage(later)]), later), start=2))
     plan = flushed(partials, START_MS + 2)
-    assert not [key for key in told_entries(plan) if key.endswith(WINDOW.encode())]
+    assert WINDOW not in {window for _, window in told_entries(plan)}
     assert changelog(plan) == []
     plan = flushed(partials, START_MS + SAVE_INTERVAL_MS)
-    last = {m.key: m.value for m in changelog(plan)}
-    gone = {key for key, value in last.items() if value is None}
-    agent = f"{KEY[0]}/agent:a"
-    assert gone == {f"{scope} {WINDOW}".encode() for scope in (KEY[0], agent)}
-    assert len([m for m in changelog(plan) if m.key in gone]) == len(gone)
-    assert f"{KEY[0]} {later:%Y-%m-%d}".encode() in last
-    assert WINDOW not in partials.entries
+    windows = {window for _, window in rows_of(changelog(plan))}
+    assert windows == {f"{NOON:%Y-%m}", f"{later:%Y-%m}", f"{later:%Y-%m-%d}"}
+    assert WINDOW not in {window for _, window in entries(partials)}
 
 
 def test_a_new_owner_forgets_what_was_to_be_forgotten() -> None:
     """A crash may have come between the floor and its tombstones; no message has to come first."""
     partials = new_partials()
     floor = (messages.FLOOR_KEY, messages.encode((NOON + timedelta(days=41)).toordinal()))
-    row = f"{KEY[0]} {WINDOW}".encode()
-    partials.load("changelog", as_records([(row, b"[9,1,1,0,0]"), floor]))
+    partials.load("changelog", as_records([COUNTED, floor]))
     begun(partials, 10)
     plan = flushed(partials, START_MS)
-    assert [(m.key, m.value) for m in changelog(plan)] == [floor, (row, None)]
-    assert not partials.entries
+    assert [(m.key, m.value) for m in changelog(plan)] == [floor, (COUNTED[0], None)]
+    assert not entries(partials)
 
 
 def test_what_is_forgotten_since_a_replay_counted_it_is_not_told() -> None:
     """Nobody keeps it, and the next save takes it away."""
     partials = new_partials()
-    partials.load("changelog", as_records([(f"{KEY[0]} {WINDOW}".encode(), b"[9,1,1,0,0]")]))
+    partials.load("changelog", as_records([COUNTED]))
     begun(partials, 7)
     partials.apply(batch((used(), NOON), start=7))
     assert offsets(flushed(partials, START_MS)) == {(TOPICS.usage, 0): 8}
     later = NOON + timedelta(days=41)
     partials.apply(batch((used(), NOON), (encode_usage([usage(later)]), later), start=8))
     plan = flushed(partials, START_MS + 1)
-    assert {key.decode().split(" ")[1] for key in told_entries(plan)} == {
+    assert {window for _, window in told_entries(plan)} == {
         f"{NOON:%Y-%m}",
         f"{later:%Y-%m}",
         f"{later:%Y-%m-%d}",
     }
+
+
+def test_what_a_replay_skips_is_told_again() -> None:
+    """Should it have been cut off: nobody else would tell it."""
+    partials = new_partials()
+    partials.load("changelog", as_records([COUNTED]))
+    begun(partials, 9)
+    partials.apply(batch((used(), NOON), start=9))
+    agent = f"{KEY[0]}/agent:a"
+    told = told_entries(flushed(partials, START_MS))
+    assert told[KEY] == Entry(9, 1, 1)
+    assert told[agent, WINDOW] == Entry(9, 10**9, 1)
 
 
 def test_a_full_state_is_emptied_by_any_flush(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +212,7 @@ def test_a_full_state_is_emptied_by_any_flush(monkeypatch: pytest.MonkeyPatch) -
     assert offsets(plan) == {}
     assert not partials.is_full
     again = new_partials()
-    again.load("changelog", as_records([(b"organization:acme 2026-03-01", b"[9,1,1,0,0]")]))
+    again.load("changelog", as_records([COUNTED]))
     monkeypatch.setattr(partials_module, "DIRTY_MAX", 1)
     begun(again, 8)
     again.apply(batch((used(), NOON), start=8))
@@ -214,7 +233,8 @@ class Log:
         self.rng = rng
         self.values = [self._message(n) for n in range(12)]
         self.rows: list[Message] = []
-        self.told: dict[bytes, bytes] = {}
+        self.told: dict[messages.Key, Entry] = {}
+        self.ever_told: set[tuple[messages.Key, Entry]] = set()
         self.committed = 0
 
     def _message(self, number: int) -> tuple[bytes, datetime]:
@@ -244,13 +264,11 @@ class Log:
 
     def _tell(self, plan: Flush) -> None:
         self.told |= told_entries(plan)
+        self.ever_told.update(told_entries(plan).items())
 
     def _save(self, plan: Flush) -> None:
-        rows = [(m.key, m.value) for m in changelog(plan)]
-        for key, value in rows:
-            if value is not None and key != messages.FLOOR_KEY:
-                assert self.told[key or b""] == value, "saved before it was told"
-        self.rows += rows
+        assert rows_of(changelog(plan)).items() <= self.ever_told, "saved before it was told"
+        self.rows += [(m.key, m.value) for m in changelog(plan)]
         self.committed = offsets(plan).get((TOPICS.usage, 0), self.committed)
 
 
@@ -278,5 +296,5 @@ def test_a_crash_between_saves_is_exact(seed: int) -> None:
     assert log.committed == owner.position == len(log.values)
     assert entries(owner) == entries(log.owner()) == entries(only)
     for (scope, window), (cost_nano, executions) in entries(only).items():
-        told = messages.decode_entry(log.told[f"{scope} {window}".encode()])
+        told = log.told[scope, window]
         assert (told.cost_nano, told.executions) == (cost_nano, executions)

@@ -1,4 +1,4 @@
-"""Saving: when it is due, and what it writes."""
+"""Saving: when it is due."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.messages import Entry
-from streams import messages
-from streams.flush import UNIT_MESSAGES_MAX
-from streams.saving import SAVE_INTERVAL_MS, Saves, Unsaved
-from tests.streams.flat import flat
+from streams.saving import SAVE_INTERVAL_MS, Saves
 
 TICK_MS = 250
 START_MS = 1_000_000
-WINDOW = "2026-03-01"
 
 
 def due_at(saves: Saves, times_ms: Iterable[int]) -> list[int]:
@@ -27,9 +22,6 @@ def due_at(saves: Saves, times_ms: Iterable[int]) -> list[int]:
             saves.done(now_ms)
             found.append(now_ms)
     return found
-
-
-# -- when
 
 
 @given(st.integers(0, 9), st.integers(0, 2_000), st.integers(1, SAVE_INTERVAL_MS))
@@ -63,48 +55,3 @@ def test_it_is_overdue_where_a_whole_interval_had_none() -> None:
     later_ms = [0, 999, 1_000, 1_999, 2_000, -1, -1_000]
     overdue = [saves.are_overdue(START_MS + each) for each in later_ms]
     assert overdue == [False, False, False, False, True, True, True]
-
-
-# -- what
-
-scopes = st.sampled_from([f"organization:acme/agent:a{n}" for n in range(4)])
-windows = st.sampled_from(["2026-02-28", WINDOW, "2026-03"])
-
-
-@given(st.lists(st.tuples(windows, st.none() | st.sets(scopes, min_size=1))))
-def test_an_entry_is_saved_once_as_it_is_by_then(
-    told: list[tuple[str, set[str] | None]],
-) -> None:
-    """However often it was told; nothing of a window that was forgotten meanwhile."""
-    unsaved = Unsaved("changelog", 3)
-    held: dict[tuple[str, str], Entry] = {}
-    for number, (window, some) in enumerate(told):
-        if some is None:
-            unsaved.forget(window)
-            held = {key: entry for key, entry in held.items() if key[0] != window}
-            continue
-        found = {s: Entry(number, 0, number, 0, 0) for s in sorted(some)}
-        held |= {(window, s): entry for s, entry in found.items()}
-        unsaved.add({window: found})
-        assert len(unsaved) == len(held)
-    for entry in held.values():
-        entry.offset += 100  # after it was told for the last time
-    rows = list(flat(out for unit in unsaved.take() for out in unit.changelog))
-    assert {(row.topic, row.partition) for row in rows} <= {("changelog", 3)}
-    assert len(rows) == len(held)
-    assert {row.key: row.value for row in rows} == {
-        f"{scope} {window}".encode(): messages.encode(entry)
-        for (window, scope), entry in held.items()
-    }
-    assert len(unsaved) == 0
-    assert not list(unsaved.take())
-
-
-def test_what_is_saved_goes_out_in_pieces() -> None:
-    """A transaction is cut between them."""
-    unsaved = Unsaved("changelog", 0)
-    many = {f"s{n}": Entry(n, 0, 0, 0, 0) for n in range(2 * UNIT_MESSAGES_MAX + 1)}
-    unsaved.add({WINDOW: many})
-    units = list(unsaved.take())
-    assert [unit.size for unit in units] == [UNIT_MESSAGES_MAX, UNIT_MESSAGES_MAX, 1]
-    assert not any(unit.told or unit.outputs for unit in units)

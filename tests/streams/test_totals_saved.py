@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from outlay.topics import TopicNames
-from schemas.messages import Entry, PartialsMessage
+from schemas.messages import PartialsMessage
 from streams import messages, totals_state
 from streams.batch import Batch
 from streams.saving import SAVE_INTERVAL_MS
 from streams.totals_state import TotalsState
-from tests.streams.flat import changelog, flushed, offsets, outputs
+from tests.streams.flat import Entry, block_of, changelog, flushed, offsets, outputs, rows_of
 from tests.streams.simulated_broker import Record
 from tests.streams.test_totals import KEY, NOON, new_totals, requests
 
@@ -29,7 +29,7 @@ def begun_totals(**how: int) -> TotalsState:
 def tell(state: TotalsState, offset: int, scope: str = KEY[0]) -> None:
     """A partials message, which stands at the offset that it has counted up to."""
     entry = Entry(offset, (offset + 1) * 10**9, offset + 1, 0, 0)
-    told = PartialsMessage(0, NOON.toordinal(), offset, {WINDOW: {scope: entry}})
+    told = PartialsMessage(0, NOON.toordinal(), offset, block_of({WINDOW: {scope: entry}}))
     record = Record(offset, None, messages.encode(told), 0)
     state.apply(Batch(TOPICS.partials, 0, [record], offset, offset + 1))
 
@@ -53,10 +53,9 @@ def test_what_was_merged_over_several_flushes_is_written_once(last: bool) -> Non
         assert {m.topic for m in outputs(plan)} == {TOPICS.decisions}
         assert (changelog(plan), offsets(plan)) == ([], {})
     plan = flushed(state, START_MS + (4 if last else SAVE_INTERVAL_MS), last=last)
-    assert [(m.key, m.value) for m in changelog(plan)] == [
-        (b"organization:acme 2026-03-01 0", b"[3,4000000000,4,0,0]"),
-        (messages.PROGRESS_KEY, b'{"0":3}'),
-    ]
+    assert [m.key for m in changelog(plan)] == [b"2026-03 0 1", b"2026-03 0 0", b"progress"]
+    assert [m.value for m in changelog(plan)][1:] == [None, b'{"0":3}']
+    assert rows_of(changelog(plan)) == {KEY: Entry(3, 4 * 10**9, 4)}
     assert offsets(plan) == {(TOPICS.partials, 0): 4, (TOPICS.budgets, 0): 1}
     again = flushed(state, START_MS + 3 * SAVE_INTERVAL_MS)  # the watermark's beat
     assert (changelog(again), offsets(again)) == ([], {})

@@ -1,0 +1,147 @@
+"""Months: the entries of one usage partition whose windows fall in one month.
+
+Most scopes of a day are those of its month. They are found once, by a number that stands for the
+scope in all windows of the month, its slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from msgspec.structs import astuple
+
+from schemas.messages import Block, Columns
+from streams.blocks import Blocks
+from streams.marks import Marks, Windows
+from streams.messages import encode
+from streams.pieces import pieces
+from streams.window_table import Rows, Slots, WindowTable, numbers
+
+REWRITTEN_MIN = 1_000
+"""How many entries of sparse blocks a save may write anew; as many as it writes anyway where these
+are more, which is enough to keep up."""
+
+
+class Month:
+    """The entries of a month and of its days, and where the changelog has them."""
+
+    def __init__(self) -> None:
+        self.windows: dict[str, WindowTable] = {}
+        self._slots: dict[str, int] = {}
+        self._scopes: list[str] = []
+        self._blocks = Blocks()
+        self._unsaved = Marks()
+
+    # -- finding
+
+    def slots(self, scopes: Sequence[str]) -> Slots:
+        """The slots of some scopes, each of which is there once; new ones are given one."""
+        found = list(map(self._slots.get, scopes))
+        if None in found:
+            start = len(self._scopes)
+            new = [s for s, slot in zip(scopes, found, strict=True) if slot is None]
+            self._slots.update(zip(new, range(start, start + len(new)), strict=True))
+            self._scopes += new
+            if len(new) == len(scopes):
+                return np.arange(start, len(self._scopes))
+            found = list(map(self._slots.get, scopes))
+        return np.array(found, np.intp)
+
+    def scopes(self, slots: Slots) -> list[str]:
+        """The scopes of some slots."""
+        return list(map(self._scopes.__getitem__, slots.tolist()))
+
+    def entry(self, scope: str, window: str) -> list[int] | None:
+        """The numbers of one entry, in the order of `Columns`; None when there is none."""
+        slot, table = self._slots.get(scope), self.windows.get(window)
+        return None if slot is None or table is None else table.entry(slot)
+
+    def block(self, windows: Windows, slots: Slots) -> Block:
+        """The entries of some slots, to be written."""
+        tables = {window: self.windows[window].rows(slots) for window in windows}
+        return block(self.scopes(slots), tables)
+
+    # -- changing
+
+    def table(self, window: str) -> WindowTable:
+        """The entries of a window, which may be new."""
+        table = self.windows.get(window)
+        if table is None:
+            table = self.windows[window] = WindowTable()
+        return table
+
+    def mark(self, windows: Windows, slots: Slots) -> None:
+        """Some entries have changed: the changelog does not show them as they are."""
+        self._unsaved.add(windows, slots)
+
+    def drop(self, window: str) -> None:
+        """Drop a window's entries."""
+        self._blocks.leave(self.windows.pop(window).blocks)
+
+    # -- the changelog
+
+    @property
+    def unsaved(self) -> int:
+        """How many entries wait to be written, as often as they have changed."""
+        return self._unsaved.size
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of all blocks that stand in the changelog."""
+        return list(self._blocks)
+
+    def load(self, number: int, found: Block | None) -> None:
+        """A block of the changelog, or that it was taken away."""
+        if found is None:
+            self._blocks.drop(number)
+            return
+        slots, newest = self.slots(found.scopes), 0
+        for window, columns in found.windows.items():
+            taken = slots[self.table(window).take(slots, rows(columns))]
+            self._blocks.leave(self.windows[window].move(taken, number))
+            newest += len(taken)
+        self._blocks.load(number, tuple(found.windows), slots, newest)
+
+    def take_changes(self) -> Iterator[tuple[int, bytes | None]]:
+        """The blocks to write, by number, and those to take away after them."""
+        unsaved = self._unsaved.size
+        yield from self._write()
+        for number, sparse in self._blocks.take_sparse(max(unsaved, REWRITTEN_MIN)):
+            windows = [window for window in sparse.windows if window in self.windows]
+            for window in windows:
+                stand = self.windows[window].stand_in(sparse.slots, number)
+                self._unsaved.add((window,), sparse.slots[stand])
+        yield from self._write()
+        for number in self._blocks.take_empty():
+            yield number, None
+
+    def _write(self) -> Iterator[tuple[int, bytes]]:
+        for marked, slots in self._unsaved.take():
+            windows = tuple(window for window in marked if window in self.windows)
+            found = self.block(windows, slots)
+            for piece in pieces(found.scopes, len(windows)) if windows else ():
+                number = self._blocks.begin(windows, slots[piece])
+                for window in windows:
+                    self._blocks.leave(self.windows[window].move(slots[piece], number))
+                yield number, encode(cut(found, piece))
+
+
+def block(scopes: list[str], tables: dict[str, Rows]) -> Block:
+    """The block of some entries, by window."""
+    return Block(scopes, {w: Columns(*map(np.ndarray.tolist, t.T)) for w, t in tables.items()})
+
+
+def cut(whole: Block, piece: slice) -> Block:
+    """A piece of a block."""
+    if piece == slice(0, len(whole.scopes)):
+        return whole
+    return Block(
+        whole.scopes[piece],
+        {w: Columns(*(c[piece] for c in astuple(columns))) for w, columns in whole.windows.items()},
+    )
+
+
+def rows(columns: Columns) -> Rows:
+    """The entries of a window as rows."""
+    return numbers(astuple(columns))

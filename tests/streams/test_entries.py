@@ -1,0 +1,284 @@
+"""Entries: what is added, what is taken over, and what the changelog gives back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from schemas.messages import Block, Columns
+from streams import blocks, marks, month
+from streams.amounts import rows, summed
+from streams.entries import Entries, parse_key
+from streams.flush import Message
+from streams.pieces import ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_SCOPES_MAX, pieces
+from streams.window_table import INT64_MAX
+from tests.streams.flat import Entry, block_of, entries_of, held
+
+SCOPES = [f"organization:acme/agent:a{number}" for number in range(8)]
+DAYS = ("2026-02-28", "2026-03-01", "2026-03-02")
+Key = tuple[str, str]
+
+scopes = st.sampled_from(SCOPES)
+amounts = st.one_of(
+    st.integers(-100, 100),
+    st.integers(-(10**40), 10**40),
+    st.sampled_from([INT64_MAX, -INT64_MAX, INT64_MAX // 2 + 1, -INT64_MAX - 1, INT64_MAX + 1]),
+)
+used = st.dictionaries(scopes, st.lists(amounts, min_size=4, max_size=4), min_size=1)
+windows = st.sampled_from([*((day, day[:7]) for day in DAYS), ("2026-03",), ("2026-03-01",)])
+offsets = st.integers(0, 4)
+entry = st.builds(Entry, offsets, amounts, amounts, amounts, amounts)
+
+
+# -- adding and taking over
+
+
+@given(st.lists(st.tuples(windows, used, offsets)))
+def test_amounts_are_added_where_they_are_not_contained(
+    added: list[tuple[tuple[str, ...], dict[str, list[int]], int]],
+) -> None:
+    """An entry that reaches the offset contains them already; whatever their size."""
+    entries = Entries(3)
+    expected: dict[Key, Entry] = {}
+    for its_windows, each, offset in added:
+        slots, told = entries.add(list(each), its_windows, rows(list(each.values())), offset)
+        for window in its_windows:
+            for scope, more in each.items():
+                before = expected.get((scope, window), Entry(-1))
+                if before.offset < offset:
+                    sums = map(sum, zip(before[1:], more, strict=True))
+                    expected[scope, window] = Entry(offset, *sums)
+            assert told[window].tolist() == [list(expected[scope, window]) for scope in each]
+        assert entries.rows(its_windows, slots)[0] == list(each)
+    assert held(entries) == expected
+    assert entries.reaches == max((e.offset for e in expected.values()), default=-1)
+    for window in (*DAYS, "2026-03", "2026-02", "2027-01"):
+        for scope in (*SCOPES, "organization:other"):
+            found = entries.entry(scope, window)
+            assert (None if found is None else tuple(found)) == expected.get((scope, window))
+
+
+def test_what_was_taken_away_again_needs_no_room() -> None:
+    """Large amounts that cancel each other leave the numbers as small as they are."""
+    entries = Entries(0)
+    for offset in range(100):
+        large = INT64_MAX // 2 * (-1) ** offset
+        entries.add(["s"], DAYS[:1], rows([[large, 0, 0, 0]]), offset)
+    assert entries._months["2026-02"].windows[DAYS[0]]._rows.dtype != object
+    entries.add(["s"], DAYS[:1], rows([[INT64_MAX, 0, 0, 0]] * 1), 100)
+    entries.add(["s"], DAYS[:1], rows([[INT64_MAX, 0, 0, 0]] * 1), 101)
+    assert entries.entry("s", DAYS[0]) == [101, 2 * INT64_MAX, 0, 0, 0]
+
+
+told_blocks = st.dictionaries(scopes, entry, min_size=1).flatmap(
+    lambda some: st.lists(st.sampled_from([*DAYS, "2026-03"]), min_size=1, unique=True).map(
+        lambda names: block_of(dict.fromkeys(names, some))
+    )
+)
+
+
+@given(st.lists(told_blocks, max_size=6))
+def test_the_newest_entry_is_held(told: list[Block]) -> None:
+    """In whatever order they come; all that were told wait to be saved."""
+    entries = Entries(3)
+    newest: dict[Key, int] = {}
+    candidates: dict[Key, set[Entry]] = {}
+    for each in told:
+        entries.take(each)
+        for key, found in entries_of(each).items():
+            if found.offset > newest.get(key, -1):
+                newest[key], candidates[key] = found.offset, set()
+            if found.offset == newest[key]:
+                candidates[key].add(found)
+    assert {key: found.offset for key, found in held(entries).items()} == newest
+    assert all(found in candidates[key] for key, found in held(entries).items())
+    assert read_back(log_of(entries.take_changes())) == held(entries)
+
+
+# -- the changelog
+
+
+class Log:
+    """A changelog, which is compacted now and then."""
+
+    def __init__(self, messages: Iterable[Message] = ()) -> None:
+        self.messages: list[Message] = []
+        self.write(messages)
+
+    def write(self, messages: Iterable[Message]) -> None:
+        self.messages += messages
+
+    def compact(self) -> None:
+        """What the log cleaner may do in the end: the last of each key, and no tombstones."""
+        last = {key: place for place, (key, _) in enumerate(self.messages)}
+        self.messages = [
+            message
+            for place, message in enumerate(self.messages)
+            if last[message[0]] == place and message[1] is not None
+        ]
+
+    @property
+    def kept(self) -> int:
+        """How many entries it holds once it is compacted."""
+        compacted = Log(self.messages)
+        compacted.compact()
+        values = [value for _, value in compacted.messages if value is not None]
+        return sum(len(entries_of(msgspec.json.decode(value, type=Block))) for value in values)
+
+
+def log_of(messages: Iterable[Message]) -> Log:
+    return Log(messages)
+
+
+def recovered(log: Log) -> Entries:
+    entries = Entries(3)
+    for key, value in log.messages:
+        name, partition, number = parse_key(key or b"")
+        assert partition == 3
+        entries.load(name, number, value)
+    return entries
+
+
+def read_back(log: Log) -> dict[Key, Entry]:
+    return held(recovered(log))
+
+
+@given(st.integers(0, 2**32))
+def test_the_changelog_gives_back_what_was_saved(seed: int) -> None:
+    """Whatever was saved how often, compacted or not, by one owner or by several in turn.
+
+    It holds at most about twice as many entries as there are.
+    """
+    rng = random.Random(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(month, "REWRITTEN_MIN", rng.choice((1, 5)))
+        patch.setattr("streams.pieces.MESSAGE_SCOPES_MAX", rng.choice((1, 3, 1_000)))
+        patch.setattr(marks, "SPREAD_MAX", rng.choice((0, 64)))
+        log, entries = Log(), Entries(3)
+        names = [f"s{n}" for n in range(rng.choice((3, 12)))]
+        forgotten = ""
+
+        def forgets(window: str) -> bool:
+            return len(window) > 7 and window <= forgotten
+
+        def current(log: Log) -> dict[Key, Entry]:
+            entries = recovered(log)
+            entries.drop(forgets)
+            return held(entries)
+
+        for offset in range(rng.randint(1, 40)):
+            some = rng.sample(names, rng.randint(1, min(4, len(names))))
+            day = rng.choice([day for day in DAYS if day > forgotten])
+            entries.add(some, (day, day[:7]), rows([[offset, 1, 0, 0]] * len(some)), offset)
+            if rng.random() < 0.5:
+                log.write(entries.take_changes())
+                assert entries.unsaved == 0
+                assert current(log) == held(entries)
+            if rng.random() < 0.1:
+                log.compact()
+            if rng.random() < 0.1:
+                log.write(entries.take_changes())
+                entries = recovered(log)
+                entries.drop(forgets)
+            if rng.random() < 0.05:
+                forgotten = max(forgotten, rng.choice(DAYS[:2]))
+                log.write(entries.forget(forgets))
+        for _ in range(20):  # what is sparse is written anew some at a time
+            log.write(entries.take_changes())
+        assert current(log) == held(entries)
+        log.compact()
+        assert current(log) == held(entries)
+        event(f"{log.kept / len(held(entries)):.1f} entries for each")
+        assert log.kept <= 2 * len(held(entries))
+
+
+def test_a_block_goes_when_nothing_of_it_is_new() -> None:
+    """Not before, and behind the block that has its last entry."""
+    entries = Entries(3)
+    entries.add(["a", "b", "c"], DAYS[:1], rows([[1, 1, 1, 1]] * 3), 0)
+    assert [key for key, _ in entries.take_changes()] == [b"2026-02 3 0"]
+    entries.add(["a"], DAYS[:1], rows([[1, 1, 1, 1]]), 1)
+    assert [key for key, _ in entries.take_changes()] == [b"2026-02 3 1"]
+    entries.add(["b"], DAYS[:1], rows([[1, 1, 1, 1]]), 2)
+    written = list(entries.take_changes())  # c alone is left of three: it is written, too
+    assert [(key, value is None) for key, value in written] == [
+        (b"2026-02 3 2", False),
+        (b"2026-02 3 3", False),
+        (b"2026-02 3 0", True),
+    ]
+
+
+def test_a_save_writes_no_more_anew_than_it_writes_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all blocks are sparse at one time it does not end in one long save."""
+    monkeypatch.setattr(month, "REWRITTEN_MIN", 10)
+    entries, one = Entries(3), [1, 1, 1, 1]
+
+    def save(names: list[str], offset: int) -> int:
+        """How many entries a save writes beside these, which have changed."""
+        entries.add(names, DAYS[:1], rows([one] * len(names)), offset)
+        found = [msgspec.json.decode(v, type=Block) for _, v in entries.take_changes() if v]
+        return sum(len(each.scopes) for each in found) - len(names)
+
+    for start in range(0, 1_000, 10):
+        assert save([f"s{n}" for n in range(start, start + 10)], start) == 0
+    for rest in range(5):
+        assert save([f"s{n}" for n in range(1_000) if n % 10 == rest], 1_000 + rest) == 0
+    assert save([f"s{n}" for n in range(1_000) if n % 10 == 5], 1_005) == 100  # of 400
+    assert [save([f"t{n}"], 1_006 + n) for n in range(42)] == [8] * 37 + [4] + [0] * 4
+
+
+@pytest.mark.parametrize("key", [b"organization:acme 2026-03-01", b"2026-03", b"a b c"])
+def test_a_key_that_is_no_blocks_is_an_error(key: bytes) -> None:
+    """Of an older version, or of somebody who should not write there."""
+    with pytest.raises(ValueError, match="older version"):
+        parse_key(key)
+
+
+@pytest.mark.parametrize("short", range(5))
+def test_a_block_with_a_column_too_short_is_an_error(short: int) -> None:
+    """Nothing of it is taken over."""
+    columns = Columns(*([1] if place == short else [1, 2] for place in range(5)))
+    raw = msgspec.json.encode({"scopes": ["a", "b"], "windows": {"2026-03": columns}})
+    entries = Entries(0)
+    with pytest.raises(msgspec.ValidationError, match="2026-03 has not a number"):
+        entries.load("2026-03", 0, raw)
+    assert not held(entries)
+
+
+# -- pieces and sums
+
+
+@given(st.lists(st.integers(1, 3_000), max_size=200), st.integers(1, 3))
+def test_pieces_fit_a_message(lengths: list[int], count: int) -> None:
+    """All scopes in their order, each once."""
+    names = ["x" * length for length in lengths]
+    found = [names[piece] for piece in pieces(names, count)]
+    assert [name for piece in found for name in piece] == names
+    for piece in found:
+        assert len(piece) <= MESSAGE_SCOPES_MAX
+        size_bytes = sum(len(name) + count * ENTRY_BYTES_MAX for name in piece)
+        assert size_bytes <= MESSAGE_BYTES_MAX or len(piece) == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(amounts, min_size=4, max_size=4))))
+def test_sums_by_key(each: list[tuple[str, list[int]]]) -> None:
+    """In the order in which the keys come first, whatever the size of the numbers."""
+    expected: dict[str, list[int]] = {}
+    for key, more in each:
+        before = expected.get(key, [0] * 4)
+        expected[key] = [a + b for a, b in zip(before, more, strict=True)]
+    keys, sums = summed([key for key, _ in each], rows([more for _, more in each]))
+    assert keys == list(expected)
+    assert sums.tolist() == list(expected.values())
+
+
+def test_blocks_that_are_not_known_do_not_matter() -> None:
+    """Entries that no block shows stand in none."""
+    some = blocks.Blocks()
+    some.drop(7)
+    assert some.take_empty() == some.take_sparse(10) == []
