@@ -12,7 +12,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from schemas.messages import Block, Columns
-from streams.blocks import Blocks
+from streams.blocks import Blocks, SavedBlock
 from streams.marks import Marks, Windows
 from streams.messages import encode
 from streams.pieces import pieces
@@ -107,14 +107,21 @@ class Month:
         """The blocks to write, by number, and those to take away after them."""
         unsaved = self._unsaved.size
         yield from self._write()
-        for number, sparse in self._blocks.take_sparse(max(unsaved, REWRITTEN_MIN)):
-            windows = [window for window in sparse.windows if window in self.windows]
-            for window in windows:
-                stand = self.windows[window].stand_in(sparse.slots, number)
-                self._unsaved.add((window,), sparse.slots[stand])
+        for number, worn in self._blocks.take_worn(max(unsaved, REWRITTEN_MIN)):
+            self._mark_newest(number, worn)
         yield from self._write()
         for number in self._blocks.take_empty():
             yield number, None
+
+    def _mark_newest(self, number: int, block: SavedBlock) -> None:
+        """Mark the entries of which a block has the newest value."""
+        windows = tuple(window for window in block.windows if window in self.windows)
+        stand = [self.windows[window].stand_in(block.slots, number) for window in windows]
+        if all(np.array_equal(stand[0], other) for other in stand[1:]):
+            self._unsaved.add(windows, block.slots[stand[0]])
+            return
+        for window, there in zip(windows, stand, strict=True):
+            self._unsaved.add((window,), block.slots[there])
 
     def _write(self) -> Iterator[tuple[int, bytes]]:
         for marked, slots in self._unsaved.take():

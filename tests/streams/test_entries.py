@@ -159,6 +159,8 @@ def test_the_changelog_gives_back_what_was_saved(seed: int) -> None:
         patch.setattr(month, "REWRITTEN_MIN", rng.choice((1, 5)))
         patch.setattr("streams.pieces.MESSAGE_SCOPES_MAX", rng.choice((1, 3, 1_000)))
         patch.setattr(marks, "SPREAD_MAX", rng.choice((0, 64)))
+        patch.setattr(blocks, "SMALL_MAX", small := rng.choice((0, 2, 50)))
+        patch.setattr(blocks, "SMALL_BLOCKS_MAX", rng.choice((1, 4)))
         log, entries = Log(), Entries(3)
         names = [f"s{n}" for n in range(rng.choice((3, 12)))]
         forgotten = ""
@@ -194,11 +196,12 @@ def test_the_changelog_gives_back_what_was_saved(seed: int) -> None:
         log.compact()
         assert current(log) == held(entries)
         event(f"{log.kept / len(held(entries)):.1f} entries for each")
-        assert log.kept <= 2 * len(held(entries))
+        assert small or log.kept <= 2 * len(held(entries))  # else small ones wait for each other
 
 
-def test_a_block_goes_when_nothing_of_it_is_new() -> None:
+def test_a_block_goes_when_nothing_of_it_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not before, and behind the block that has its last entry."""
+    monkeypatch.setattr(blocks, "SMALL_MAX", 0)
     entries = Entries(3)
     entries.add(["a", "b", "c"], DAYS[:1], rows([[1, 1, 1, 1]] * 3), 0)
     assert [key for key, _ in entries.take_changes()] == [b"2026-02 3 0"]
@@ -216,6 +219,7 @@ def test_a_block_goes_when_nothing_of_it_is_new() -> None:
 def test_a_save_writes_no_more_anew_than_it_writes_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all blocks are sparse at one time it does not end in one long save."""
     monkeypatch.setattr(month, "REWRITTEN_MIN", 10)
+    monkeypatch.setattr(blocks, "SMALL_MAX", 0)
     entries, one = Entries(3), [1, 1, 1, 1]
 
     def save(names: list[str], offset: int) -> int:
@@ -230,6 +234,24 @@ def test_a_save_writes_no_more_anew_than_it_writes_anyway(monkeypatch: pytest.Mo
         assert save([f"s{n}" for n in range(1_000) if n % 10 == rest], 1_000 + rest) == 0
     assert save([f"s{n}" for n in range(1_000) if n % 10 == 5], 1_005) == 100  # of 400
     assert [save([f"t{n}"], 1_006 + n) for n in range(42)] == [8] * 37 + [4] + [0] * 4
+
+
+@pytest.mark.parametrize(("late", "times"), [(False, 4), (True, 20)])
+def test_small_blocks_are_written_anew_together(late: bool, times: int) -> None:
+    """Agents that are new one by one leave few blocks; also where many windows have entries."""
+    entries, log, written, count = Entries(3), Log(), 0, 3_000
+    for number in range(count):
+        day = f"2026-03-{number % 28 + 1:02d}" if late else "2026-03-01"
+        some = ["organization", f"agent:{number}"]
+        entries.add(some, (day, day[:7]), rows([[1, 1, 1, 1]] * 2), number)
+        saved = list(entries.take_changes())
+        written += sum(len(entries_of(msgspec.json.decode(v, type=Block))) for _, v in saved if v)
+        log.write(saved)
+    log.compact()
+    assert read_back(log) == held(entries)
+    assert len(log.messages) <= 3 * blocks.SMALL_BLOCKS_MAX + 2 * count // blocks.SMALL_MAX
+    assert log.kept <= 1.5 * len(held(entries))
+    assert written <= times * 2 * count
 
 
 @pytest.mark.parametrize("key", [b"organization:acme 2026-03-01", b"2026-03", b"a b c"])
@@ -281,4 +303,4 @@ def test_blocks_that_are_not_known_do_not_matter() -> None:
     """Entries that no block shows stand in none."""
     some = blocks.Blocks()
     some.drop(7)
-    assert some.take_empty() == some.take_sparse(10) == []
+    assert some.take_empty() == some.take_worn(10) == []

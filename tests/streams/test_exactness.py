@@ -13,11 +13,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outlay.decision import WATERMARK_KEY, Watermark, encode
+from streams import blocks
 from streams.decisions import Decisions
 from streams.flush import Flush, Outgoing, Transaction
 from streams.partials import Partials
 from streams.totals_state import TotalsState
 from tests.streams.simulated_world import ACTIONS, TOPICS, Rules, World
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_blocks() -> Iterator[None]:
+    """What is worn is written anew soon: the worlds below have a few entries only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "SMALL_MAX", 2)
+        patch.setattr(blocks, "SMALL_BLOCKS_MAX", 2)
+        yield
+
 
 SCHEDULES = st.lists(
     st.tuples(st.sampled_from(ACTIONS), st.integers(0, 2**16)), min_size=20, max_size=160
