@@ -33,7 +33,7 @@ class Columns(msgspec.Struct, frozen=True):
     output_tokens: list[int]
 
 
-class Block(msgspec.Struct, frozen=True):
+class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The entries of some scopes in some windows of a month, by window, in the order of `scopes`.
 
     Raises:

@@ -93,8 +93,8 @@ class Month:
 
     def load(self, number: int, found: Block | None) -> None:
         """A block of the changelog, or that it was taken away."""
+        self._blocks.drop(number)  # a block may stand there twice, where a producer tried again
         if found is None:
-            self._blocks.drop(number)
             return
         slots, newest = self.slots(found.scopes), 0
         for window, columns in found.windows.items():
@@ -105,11 +105,14 @@ class Month:
 
     def take_changes(self) -> Iterator[tuple[int, bytes | None]]:
         """The blocks to write, by number, and those to take away after them."""
-        unsaved = self._unsaved.size
-        yield from self._write()
-        for number, worn in self._blocks.take_worn(max(unsaved, REWRITTEN_MIN)):
+        written = 0
+        for number, value, size in self._write():
+            written += size
+            yield number, value
+        for number, worn in self._blocks.take_worn(max(written, REWRITTEN_MIN)):
             self._mark_newest(number, worn)
-        yield from self._write()
+        for number, value, _ in self._write():
+            yield number, value
         for number in self._blocks.take_empty():
             yield number, None
 
@@ -123,7 +126,8 @@ class Month:
         for window, there in zip(windows, stand, strict=True):
             self._unsaved.add((window,), block.slots[there])
 
-    def _write(self) -> Iterator[tuple[int, bytes]]:
+    def _write(self) -> Iterator[tuple[int, bytes, int]]:
+        """New blocks of all that is marked: their numbers, values, and how many entries."""
         for marked, slots in self._unsaved.take():
             windows = tuple(window for window in marked if window in self.windows)
             found = self.block(windows, slots)
@@ -131,7 +135,7 @@ class Month:
                 number = self._blocks.begin(windows, slots[piece])
                 for window in windows:
                     self._blocks.leave(self.windows[window].move(slots[piece], number))
-                yield number, encode(cut(found, piece))
+                yield number, encode(cut(found, piece)), len(windows) * len(slots[piece])
 
 
 def block(scopes: list[str], tables: dict[str, Rows]) -> Block:

@@ -67,10 +67,11 @@ class WindowTable:
 
         An entry that reaches this offset contains them: they are replayed.
         """
-        added = largest(amounts)
-        if self._largest + added > INT64_MAX:  # what was added may have been taken away again
-            self._largest = largest(self._rows[: self.size, 1:])
-        self._fit(self._largest + added)
+        if not self._is_wide:
+            added = largest(amounts)
+            if self._largest + added > INT64_MAX:  # what was added may have been taken away again
+                self._largest = largest(self._rows[: self.size, 1:])
+            self._fit(self._largest + added)
         at = self._place(slots)
         rows: Rows = self._rows[at]
         lacks = rows[:, 0] < offset
@@ -85,7 +86,8 @@ class WindowTable:
 
     def take(self, slots: Slots, rows: Rows) -> NDArray[np.bool_]:
         """Take over entries that are not older; returns which these are."""
-        self._fit(largest(rows[:, 1:]))
+        if not self._is_wide:
+            self._fit(largest(rows[:, 1:]))
         at = self._place(slots)
         taken: NDArray[np.bool_] = rows[:, 0] >= self._rows[at, 0]
         if taken.all():
@@ -128,10 +130,13 @@ class WindowTable:
             self._blocks[start : self.size] = NO_BLOCK
         return at
 
+    @property
+    def _is_wide(self) -> bool:
+        """Whether the rows hold Python's integers, of any size."""
+        return self._rows.dtype == object
+
     def _fit(self, amount: int) -> None:
-        """See that an amount fits, and all that are held."""
-        if self._rows.dtype == object:
-            return
+        """See that an amount fits, beside all that are held."""
         if amount > INT64_MAX:
             self._rows = self._rows.astype(object)
         self._largest = max(self._largest, amount)

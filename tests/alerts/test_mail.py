@@ -61,7 +61,8 @@ def attempt(handler, *, left=TO, tls="off", timeout_s=5.0, user="", alerts=ONE, 
             server.close()
             await server.wait_closed()
             for each in protocols:
-                if each.transport is not None:
+                # One over TLS that is closed cannot be aborted, in the first releases of 3.11.
+                if each.transport is not None and not each.transport.is_closing():
                     each.transport.abort()
                 if each._handler_coroutine is not None:
                     each._handler_coroutine.cancel()

@@ -11,10 +11,11 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from schemas.messages import Block, Columns
-from streams import blocks, marks, month
+from streams import blocks, marks, month, window_table
 from streams.amounts import rows, summed
 from streams.entries import Entries, parse_key
 from streams.flush import Message
+from streams.messages import decode_partials
 from streams.pieces import ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_SCOPES_MAX, pieces
 from streams.window_table import INT64_MAX
 from tests.streams.flat import Entry, block_of, entries_of, held
@@ -61,6 +62,18 @@ def test_amounts_are_added_where_they_are_not_contained(
         for scope in (*SCOPES, "organization:other"):
             found = entries.entry(scope, window)
             assert (None if found is None else tuple(found)) == expected.get((scope, window))
+
+
+def test_large_amounts_take_no_look_at_all_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a table is wide, what is added costs what it costs."""
+    entries = Entries(0)
+    entries.add(["s"], DAYS[:1], rows([[INT64_MAX + 1, 0, 0, 0]]), 0)
+    entries.take(block_of({DAYS[0]: {"t": Entry(1, INT64_MAX + 1)}}))
+    monkeypatch.setattr(window_table, "largest", None)
+    entries.add(["s"], DAYS[:1], rows([[INT64_MAX, 0, 0, 0]]), 1)
+    entries.take(block_of({DAYS[0]: {"t": Entry(2, INT64_MAX + 2)}}))
+    assert entries.entry("s", DAYS[0]) == [1, 2 * INT64_MAX + 1, 0, 0, 0]
+    assert entries.entry("t", DAYS[0]) == [2, INT64_MAX + 2, 0, 0, 0]
 
 
 def test_what_was_taken_away_again_needs_no_room() -> None:
@@ -254,6 +267,38 @@ def test_small_blocks_are_written_anew_together(late: bool, times: int) -> None:
     assert written <= times * 2 * count
 
 
+def test_a_block_that_stands_twice_counts_once() -> None:
+    """Without transactions a producer that is not sure sends again."""
+    entries = Entries(3)
+    many = [f"s{n}" for n in range(2 * blocks.SMALL_MAX)]
+    for some in (["s0"], many):
+        entries.add(some, DAYS[:1], rows([[1, 1, 1, 1]] * len(some)), len(some))
+        log = Log(list(entries.take_changes()) * 2)
+        again = recovered(log)
+        again.add(["t"], DAYS[:1], rows([[1, 1, 1, 1]]), 1_000)
+        log.write(again.take_changes())
+        log.compact()
+        assert read_back(log) == held(again)
+
+
+def test_what_changes_often_between_saves_lets_no_more_be_written_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An entry is saved once, however often it was told."""
+    monkeypatch.setattr(month, "REWRITTEN_MIN", 1)
+    monkeypatch.setattr(blocks, "SMALL_MAX", 0)
+    entries, one = Entries(3), [1, 1, 1, 1]
+    for start in range(0, 1_000, 10):
+        entries.add([f"s{n}" for n in range(start, start + 10)], DAYS[:1], rows([one] * 10), start)
+        list(entries.take_changes())
+    for rest in range(6):
+        some = [f"s{n}" for n in range(1_000) if n % 10 == rest]
+        for offset in range(1_000 + 10 * rest, 1_010 + 10 * rest):
+            entries.add(some, DAYS[:1], rows([one] * len(some)), offset)
+        saved = [msgspec.json.decode(v, type=Block) for _, v in entries.take_changes() if v]
+    assert sum(len(each.scopes) for each in saved) == 200
+
+
 @pytest.mark.parametrize("key", [b"organization:acme 2026-03-01", b"2026-03", b"a b c"])
 def test_a_key_that_is_no_blocks_is_an_error(key: bytes) -> None:
     """Of an older version, or of somebody who should not write there."""
@@ -270,6 +315,12 @@ def test_a_block_with_a_column_too_short_is_an_error(short: int) -> None:
     with pytest.raises(msgspec.ValidationError, match="2026-03 has not a number"):
         entries.load("2026-03", 0, raw)
     assert not held(entries)
+
+
+def test_a_message_from_before_blocks_is_an_error() -> None:
+    """It must not be taken for one that has nothing to tell."""
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        decode_partials(b'{"partition":0,"floor_day":1,"progress":4,"entries":{"2026-03":{}}}')
 
 
 # -- pieces and sums

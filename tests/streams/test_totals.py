@@ -288,6 +288,19 @@ def test_the_totals_floor_survives_a_restart() -> None:
     assert copy.total(*KEY) is None
 
 
+def test_a_new_owner_does_not_hold_what_was_forgotten() -> None:
+    """A block may still have it, beside what is kept."""
+    state, later = new_totals(), NOON + timedelta(days=41)
+    old = {KEY[0]: Entry(1, 5, 1)}
+    block = messages.encode(block_of({KEY[1]: old, KEY[1][:7]: old}))
+    floor = (messages.FLOOR_KEY, messages.encode(later.toordinal()))
+    state.load("T", as_records([(b"2026-03 0 0", block), floor]))
+    topics = TopicNames()
+    state.begin({topics.partials: 0, topics.budgets: 0}, {topics.partials: 0, topics.budgets: 0})
+    assert state.totals.total(*KEY) is None
+    assert state.totals.total(KEY[0], KEY[1][:7]) is not None
+
+
 def test_a_deleted_budget_is_forgotten_while_the_stage_holds() -> None:
     """Nothing waits for it afterwards."""
     topics = TopicNames()
