@@ -19,7 +19,7 @@ from outlay.decision import RequestAction
 from outlay.detection import Detection
 
 
-class Columns(msgspec.Struct, frozen=True):
+class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The entries of one window, a list of each of their numbers, as long as the scopes are many.
 
     An entry is the cumulative amounts of one (scope, window) over one usage partition, up to

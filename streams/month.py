@@ -15,7 +15,7 @@ from schemas.messages import Block, Columns
 from streams.blocks import Blocks, SavedBlock
 from streams.marks import Marks, Windows
 from streams.messages import encode
-from streams.pieces import pieces
+from streams.pieces import MESSAGE_SCOPES_MAX, pieces
 from streams.window_table import Rows, Slots, WindowTable, numbers
 
 REWRITTEN_MIN = 1_000
@@ -129,13 +129,17 @@ class Month:
     def _write(self) -> Iterator[tuple[int, bytes, int]]:
         """New blocks of all that is marked: their numbers, values, and how many entries."""
         for marked, slots in self._unsaved.take():
-            windows = tuple(window for window in marked if window in self.windows)
-            found = self.block(windows, slots)
-            for piece in pieces(found.scopes, len(windows)) if windows else ():
-                number = self._blocks.begin(windows, slots[piece])
-                for window in windows:
-                    self._blocks.leave(self.windows[window].move(slots[piece], number))
-                yield number, encode(cut(found, piece)), len(windows) * len(slots[piece])
+            if windows := tuple(window for window in marked if window in self.windows):
+                for start in range(0, len(slots), MESSAGE_SCOPES_MAX):
+                    yield from self._write_some(windows, slots[start : start + MESSAGE_SCOPES_MAX])
+
+    def _write_some(self, windows: Windows, slots: Slots) -> Iterator[tuple[int, bytes, int]]:
+        found = self.block(windows, slots)
+        for piece in pieces(found.scopes, len(windows)):
+            number = self._blocks.begin(windows, slots[piece])
+            for window in windows:
+                self._blocks.leave(self.windows[window].move(slots[piece], number))
+            yield number, encode(cut(found, piece)), len(windows) * len(slots[piece])
 
 
 def block(scopes: list[str], tables: dict[str, Rows]) -> Block:

@@ -38,7 +38,7 @@ class Teller:
         The last part for each partition is kept back: the progress goes with it.
         """
         targets = np.array(partitions_of([s.encode() for s in scopes], len(self._lasts)))
-        for target in range(len(self._lasts)):
+        for target in np.unique(targets).tolist():
             at = np.flatnonzero(targets == target)
             its_scopes = list(map(scopes.__getitem__, at.tolist()))
             told = block(its_scopes, {window: rows[at] for window, rows in tables.items()})

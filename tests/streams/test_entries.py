@@ -249,6 +249,23 @@ def test_a_save_writes_no_more_anew_than_it_writes_anyway(monkeypatch: pytest.Mo
     assert [save([f"t{n}"], 1_006 + n) for n in range(42)] == [8] * 37 + [4] + [0] * 4
 
 
+def test_a_month_that_is_forgotten_leaves_nothing_behind() -> None:
+    """Its blocks are taken away, also where they held the newest values, or wait to be saved."""
+    entries, log = Entries(3), Log()
+    for day in ("2026-02-28", "2026-03-01"):
+        for offset in range(2):
+            some = [f"s{n}" for n in range(100 * offset, 100 * offset + 100)]
+            entries.add(some, (day, day[:7]), rows([[1, 1, 1, 1]] * 100), offset)
+            log.write(entries.take_changes())
+        entries.add(["t"], (day, day[:7]), rows([[1, 1, 1, 1]]), 2)
+    log.write(entries.forget(lambda window: window < "2026-03"))
+    log.write(entries.take_changes())
+    log.compact()
+    assert {window for _, window in held(entries)} == {"2026-03-01", "2026-03"}
+    assert {(key or b"")[:7] for key, _ in log.messages} == {b"2026-03"}
+    assert read_back(log) == held(entries)
+
+
 @pytest.mark.parametrize(("late", "times"), [(False, 4), (True, 20)])
 def test_small_blocks_are_written_anew_together(late: bool, times: int) -> None:
     """Agents that are new one by one leave few blocks; also where many windows have entries."""

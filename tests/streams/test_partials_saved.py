@@ -52,6 +52,13 @@ def used(agent_id: str = "a") -> bytes:
     return encode_usage([usage(NOON, agent_id=agent_id)])
 
 
+def saved_plan() -> Flush:
+    """The flush that saves a first message."""
+    partials = begun(new_partials())
+    partials.apply(batch((used(), NOON)))
+    return flushed(partials, START_MS)
+
+
 def saved_partials() -> Partials:
     """With a message counted and saved at START_MS."""
     partials = begun(new_partials())
@@ -193,6 +200,11 @@ def test_what_a_replay_skips_is_told_again() -> None:
     told = told_entries(flushed(partials, START_MS))
     assert told[KEY] == Entry(9, 1, 1)
     assert told[agent, WINDOW] == Entry(9, 10**9, 1)
+    partials = new_partials()
+    partials.load("changelog", as_records([(m.key, m.value) for m in changelog(saved_plan())]))
+    begun(partials, 0)
+    partials.apply(batch((used(), NOON)))
+    assert told_entries(flushed(partials, START_MS)).keys() == entries(partials).keys()
 
 
 def test_a_full_state_is_emptied_by_any_flush(monkeypatch: pytest.MonkeyPatch) -> None:
