@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from bench.installation import Installation
+from bench.installation import TABLES, Installation
 from bench.plan import Plan
 from bench.report import Report
 from bench.usage import Usage, differences
@@ -17,8 +17,6 @@ PACK = 500
 
 COST_GROWTH_MAX = 3.0
 BYTES_PER_ROW_MAX = 400.0
-TABLES = 2
-"""The tables that hold what was counted: partials and totals."""
 
 
 def run(plan: Plan, report: Report) -> None:

@@ -22,6 +22,9 @@ from schemas.settings import Settings
 from streams.stages import Changelogs
 from streams.topics import ensure_topics, topic_specs
 
+TABLES = 2
+"""The tables that hold what was counted: partials and totals."""
+
 COLUMNS = ("offset", "cost_nano", "executions", "input_tokens", "output_tokens")
 DONE_TIMEOUT_S = 900.0
 WATCH_INTERVAL_S = 0.5

@@ -127,14 +127,6 @@ async def ends(servers: str, topic: str) -> dict[int, int]:
         return {tp.partition: end for tp, end in found.items()}
 
 
-async def held(servers: str, topic: str) -> dict[int, int]:
-    """How many offsets of each partition of a topic the broker holds, markers among them."""
-    async with consumer(servers, topic) as (client, partitions):
-        starts: Mapping[TopicPartition, int] = await client.beginning_offsets(partitions)
-        found: Mapping[TopicPartition, int] = await client.end_offsets(partitions)
-        return {tp.partition: end - starts[tp] for tp, end in found.items()}
-
-
 async def newest(servers: str, topic: str) -> dict[tuple[int, bytes], bytes | None]:
     """The newest value of each key that a topic holds, by partition and key, in their order."""
     found: dict[tuple[int, bytes], bytes | None] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import islice
 
-from bench.installation import Installation
+from bench.installation import TABLES, Installation
 from bench.plan import Plan
 from bench.report import Report
 from bench.usage import Usage, differences
@@ -22,9 +22,6 @@ PACK = 500
 
 FILLING = {"OUTLAY_WRITE_TIMEOUT_S": "300"}
 """The keys come all at once, which no fleet does: how long it takes to write them is not asked."""
-
-TABLES = 2
-"""The tables that hold what was counted: partials and totals."""
 
 READ_PER_S_MIN = 150_000
 READY_S_MAX = 15.0

@@ -68,8 +68,7 @@ class Entries:
 
     def rows(self, windows: Windows, slots: Slots) -> tuple[list[str], dict[str, Rows]]:
         """The scopes of some slots, and their entries in windows of one month."""
-        month = self._months[month_of(windows[0])]
-        return month.scopes(slots), {w: month.windows[w].rows(slots) for w in windows}
+        return self._months[month_of(windows[0])].rows(windows, slots)
 
     # -- the changelog
 

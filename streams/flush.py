@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 TRANSACTION_MESSAGES_MAX = 50_000
 """How many messages one transaction may hold: a few seconds' writing, far from its timeout."""
@@ -31,20 +31,12 @@ Message = tuple[bytes | None, bytes | None]
 """A key and a value; a value of None is a tombstone."""
 
 
-class Messages(Protocol):
-    """Messages in their order."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Message]: ...
-    def __getitem__(self, part: slice, /) -> Messages: ...
-
-
 class Outgoing(NamedTuple):
     """Messages to write to one partition, in their order."""
 
     topic: str
     partition: int
-    messages: Messages
+    messages: Sequence[Message]
 
 
 class Unit(NamedTuple):

@@ -17,7 +17,7 @@ SPREAD_MAX = 64
 
 
 class Marks:
-    """Entries of a month that are marked, each once however often it was."""
+    """Entries that are marked, by their windows; each once, however often it was."""
 
     def __init__(self) -> None:
         self._slots: defaultdict[Windows, list[Slots]] = defaultdict(list)

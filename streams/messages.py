@@ -7,6 +7,8 @@ nano-dollars here, since no one outside reads these topics.
 - The changelogs of partials and totals hold blocks, each the entries of many scopes, under the key
   `MONTH PARTITION NUMBER` with the partition of the usage topic (see `streams.blocks`); `floor` and
   `progress` are keys of their own.
+- What was told of a window's alerts stands under `SCOPE WINDOW`. No scope's key holds a space, ids
+  being percent-encoded.
 """
 
 from __future__ import annotations

@@ -48,19 +48,15 @@ class Month:
             found = list(map(self._slots.get, scopes))
         return np.array(found, np.intp)
 
-    def scopes(self, slots: Slots) -> list[str]:
-        """The scopes of some slots."""
-        return list(map(self._scopes.__getitem__, slots.tolist()))
-
     def entry(self, scope: str, window: str) -> list[int] | None:
         """The numbers of one entry, in the order of `Columns`; None when there is none."""
         slot, table = self._slots.get(scope), self.windows.get(window)
         return None if slot is None or table is None else table.entry(slot)
 
-    def block(self, windows: Windows, slots: Slots) -> Block:
-        """The entries of some slots, to be written."""
-        tables = {window: self.windows[window].rows(slots) for window in windows}
-        return block(self.scopes(slots), tables)
+    def rows(self, windows: Windows, slots: Slots) -> tuple[list[str], dict[str, Rows]]:
+        """The scopes of some slots, and their entries in some windows."""
+        scopes = list(map(self._scopes.__getitem__, slots.tolist()))
+        return scopes, {window: self.windows[window].rows(slots) for window in windows}
 
     # -- changing
 
@@ -134,7 +130,7 @@ class Month:
                     yield from self._write_some(windows, slots[start : start + MESSAGE_SCOPES_MAX])
 
     def _write_some(self, windows: Windows, slots: Slots) -> Iterator[tuple[int, bytes, int]]:
-        found = self.block(windows, slots)
+        found = block(*self.rows(windows, slots))
         for piece in pieces(found.scopes, len(windows)):
             number = self._blocks.begin(windows, slots[piece])
             for window in windows:

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from streams.flush import Message, Messages, Outgoing
+from streams.flush import Message, Outgoing
 
 BATCH_BYTES_MAX = 1_000_000
 """The largest batch sent, in bytes: just below what a broker takes by default."""
@@ -42,7 +42,7 @@ def check_sequences(name: str, written: int) -> None:
 
 async def send(producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]) -> None:
     """Send messages in their order per partition; returns when each is acknowledged."""
-    targets: dict[tuple[str, int], list[Messages]] = defaultdict(list)
+    targets: dict[tuple[str, int], list[Sequence[Message]]] = defaultdict(list)
     for each in outgoing:
         targets[each.topic, each.partition].append(each.messages)
     await wait_all(

@@ -8,17 +8,16 @@ a second.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from itertools import chain
-from operator import add
 from sys import intern
 
 import numpy as np
 
 from outlay.scope import quote_id, quote_ids
 from outlay.usage import UsageRecord
-from streams.amounts import Amounts, rows, summed
-from streams.amounts import add as add_amounts
+from streams.amounts import Amounts, add, rows, summed
 from streams.whose import AgentPrefixes, Whose
 from streams.window_table import Rows, numbers
 
@@ -145,13 +144,12 @@ class RecordSums:
 
     def by_agent(self) -> tuple[list[str], Rows]:
         """What each agent used, by scope key."""
-        singles = list(zip(*self._single.values(), strict=True)) or [(), (), (), (), ()]
-        prefixes = [singles.agent_prefix for singles in singles[0]]
+        whose, *used = list(zip(*self._single.values(), strict=True)) or [()] * 5
+        prefixes = [singles.agent_prefix for singles in whose]
         prefixes += [held.singles.agent_prefix for held in self._several.values()]
         agent_ids = chain(quote_ids(self._single), quote_ids(self._several))
-        agents = list(map(add, prefixes, agent_ids))
-        found = [numbers(singles[1:])] if self._single else []
-        found.append(rows([_amounts(held) for held in self._several.values()]))
+        agents = list(map(operator.add, prefixes, agent_ids))
+        found = [numbers(used), rows([_amounts(held) for held in self._several.values()])]
         if not self._others:  # else some agents come again
             return agents, np.concatenate(found)
         agents += [who.agent_prefix + quote_id(agent_id) for who, agent_id in self._others]
@@ -162,7 +160,7 @@ class RecordSums:
         """The same by whom it was used for."""
         found = {singles: _amounts(singles) for singles in self._singles.values()}
         for held in chain(self._several.values(), self._others.values()):
-            add_amounts(found[held.singles], _amounts(held))
+            add(found[held.singles], _amounts(held))
         return list(self._singles), rows(list(found.values()))
 
 

@@ -52,9 +52,8 @@ def used(agent_id: str = "a") -> bytes:
     return encode_usage([usage(NOON, agent_id=agent_id)])
 
 
-def saved_plan() -> Flush:
+def saved_plan(partials: Partials) -> Flush:
     """The flush that saves a first message."""
-    partials = begun(new_partials())
     partials.apply(batch((used(), NOON)))
     return flushed(partials, START_MS)
 
@@ -62,8 +61,7 @@ def saved_plan() -> Flush:
 def saved_partials() -> Partials:
     """With a message counted and saved at START_MS."""
     partials = begun(new_partials())
-    partials.apply(batch((used(), NOON)))
-    assert offsets(flushed(partials, START_MS)) == {(TOPICS.usage, 0): 1}
+    assert offsets(saved_plan(partials)) == {(TOPICS.usage, 0): 1}
     return partials
 
 
@@ -200,8 +198,9 @@ def test_what_a_replay_skips_is_told_again() -> None:
     told = told_entries(flushed(partials, START_MS))
     assert told[KEY] == Entry(9, 1, 1)
     assert told[agent, WINDOW] == Entry(9, 10**9, 1)
+    saved = changelog(saved_plan(begun(new_partials())))
     partials = new_partials()
-    partials.load("changelog", as_records([(m.key, m.value) for m in changelog(saved_plan())]))
+    partials.load("changelog", as_records([(m.key, m.value) for m in saved]))
     begun(partials, 0)
     partials.apply(batch((used(), NOON)))
     assert told_entries(flushed(partials, START_MS)).keys() == entries(partials).keys()
