@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from bench.installation import TABLES, Installation
+from bench.installation import Installation
 from bench.plan import Plan
 from bench.report import Report
 from bench.usage import Usage, differences
@@ -49,8 +49,9 @@ def _compare_memory(report: Report, few: _Fleet, many: _Fleet) -> None:
         f"Memory is what a worker's resident set grew by from {few.name} to {many.name}: "
         "`counted` at the end of the load, with what its allocator keeps of the flushes, "
         "`restarted` after it has read all of it back. A (scope, window) has a row in the partials "
-        "and one in the totals for each usage partition with records of it; the goal is held "
-        f"against rows, {many.rows:,} of them for {many.pairs:,} scopes and windows."
+        "for each usage partition with records of it, and, but for agents without a budget, one "
+        f"in the totals for each of these; the goal is held against rows, {many.rows:,} of them "
+        f"for {many.pairs:,} scopes and windows."
     )
 
 
@@ -69,7 +70,7 @@ class _Fleet:
         self._installation.load(islice(self._usage, self._records), pack=PACK)
         self._checked = False
         self.pairs = 2 * self._usage.scopes  # a day and a month
-        self.rows = TABLES * self._usage.rows
+        self.rows = self._usage.rows
 
     def memory(self, when: str) -> str:
         """The name of a figure of memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,6 @@ from outlay.stack.readiness import WorkersReady
 from schemas.settings import Settings
 from streams.stages import Changelogs
 from streams.topics import ensure_topics, topic_specs
-
-TABLES = 2
-"""The tables that hold what was counted: partials and totals."""
 
 COLUMNS = ("offset", "cost_nano", "executions", "input_tokens", "output_tokens")
 DONE_TIMEOUT_S = 900.0
@@ -112,9 +109,28 @@ class Installation:
     # -- what the broker holds
 
     def totals(self) -> Sums:
-        """What a worker that starts now would recover as totals."""
-        changelog = Changelogs(self.settings.app_id).totals
+        """What a worker that starts now would recover as totals.
+
+        Of agents, which have no budgets here, they are those of the usage partitions; of all other
+        scopes they were told to the totals.
+        """
+        changelogs = Changelogs(self.settings.app_id)
         parts: dict[tuple[bytes, str, str], tuple[int, ...]] = {}
+        for changelog, of_agents in ((changelogs.partials, True), (changelogs.totals, False)):
+            for partition, scope, window, entry in self._entries(changelog):
+                part = partition, scope, window
+                is_newer = part not in parts or parts[part][0] <= entry[0]
+                if ("/agent:" in scope) == of_agents and is_newer:
+                    parts[part] = entry
+        sums: Sums = {}
+        for (_, scope, window), entry in parts.items():
+            held = sums.setdefault((scope, window), [0, 0, 0, 0])
+            for i, amount in enumerate(entry[1:]):
+                held[i] += amount
+        return sums
+
+    def _entries(self, changelog: str) -> Iterator[tuple[bytes, str, str, tuple[int, ...]]]:
+        """The entries of a changelog's blocks: usage partition, scope, window and numbers."""
         for (_, key), value in asyncio.run(kafka.newest(self.servers, changelog)).items():
             if value is None or key.count(b" ") != 2:
                 continue
@@ -123,15 +139,7 @@ class Installation:
             for window, columns in block["windows"].items():
                 entries = zip(*(columns[name] for name in COLUMNS), strict=True)
                 for scope, entry in zip(block["scopes"], entries, strict=True):
-                    part = partition, scope, window
-                    if part not in parts or parts[part][0] <= entry[0]:
-                        parts[part] = entry
-        sums: Sums = {}
-        for (_, scope, window), entry in parts.items():
-            held = sums.setdefault((scope, window), [0, 0, 0, 0])
-            for i, amount in enumerate(entry[1:]):
-                held[i] += amount
-        return sums
+                    yield partition, scope, window, entry
 
     # -- waiting
 

@@ -136,10 +136,13 @@ class Usage:
 
     @property
     def rows(self) -> int:
-        """How many rows a state table has for them: a (scope, window) has one per partition."""
+        """How many rows the tables have for them: a (scope, window) has one per partition.
+
+        One in the partials, and one in the totals where it is not an agent's, which have no budget.
+        """
         users = {(agent % USERS, self._partitions[agent]) for agent in self._sums}
         shared = {(s, partition) for user, partition in users for s in _shared_scopes(user)}
-        return 2 * (len(self._sums) + len(shared))  # a day and a month
+        return 2 * (len(self._sums) + 2 * len(shared))  # a day and a month
 
     def _head(self, agent: int) -> bytes:
         return (

@@ -134,6 +134,14 @@ def _agent_prefix(organization_id: str) -> str:
     return f"organization:{quote_id(organization_id)}/agent:"
 
 
+def is_agent_key(key: str) -> bool:
+    """Whether a scope's key is an agent's; ids are percent-encoded, so that none looks like it."""
+    return _AGENT_PART in key
+
+
+_AGENT_PART = "/agent:"
+
+
 def quote_id(value: str) -> str:
     """An id as it stands in a key: percent-encoded, as text of ASCII without space or slash."""
     return value if _is_plain(value) else quote(value, safe="")

@@ -27,6 +27,10 @@ class TopicNames:
         return f"{self.prefix}.partials"
 
     @property
+    def wants(self) -> str:
+        return f"{self.prefix}.wants"
+
+    @property
     def budgets(self) -> str:
         return f"{self.prefix}.budgets"
 

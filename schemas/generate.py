@@ -19,7 +19,7 @@ from outlay.budget_plan import BudgetsFile
 from outlay.decision import BudgetRequest, Decision, Outcome, Watermark
 from outlay.judging import RECORDS_PER_MESSAGE_MAX
 from outlay.usage import UsageRecord
-from schemas.messages import AlertDelivery, AuditRecord, DeadLetter, PartialsMessage
+from schemas.messages import AlertDelivery, AuditRecord, DeadLetter, PartialsMessage, WantsMessage
 
 FOLDER = Path(__file__).parent / "json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -47,6 +47,7 @@ _TYPES: dict[str, Any] = {
     "outcome": Outcome,
     "budget-request": BudgetRequest,
     "partials": PartialsMessage,
+    "wants": WantsMessage,
     "audit": AuditRecord,
     "alert": Alert,
     "alert-config": AlertConfigRecord,

@@ -69,9 +69,11 @@ class AlertDefaults(msgspec.Struct, frozen=True):
 class PartialsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a usage partition has for one totals partition.
 
-    `progress` is the offset up to which everything has been told, None on all but the last part
-    of a flush; -1 where the partition is empty yet. `floor_day` is the day ordinal of the newest
-    message of the usage partition, 0 when it has seen none.
+    `progress` is the offset up to which everything has been told that is wanted, None on all but
+    the last part of a flush; -1 where the partition is empty yet. `wants` is the offset of the last
+    budget request of the totals partition whose wants it has taken over by then, -1 when there is
+    none. `floor_day` is the day ordinal of the newest message of the usage partition, 0 when it has
+    seen none.
 
     On the same way the owner of an organization's scope tells all totals partitions the defaults
     for its alerts: a message of its own, with no entries, and with the scope's key.
@@ -82,6 +84,28 @@ class PartialsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     progress: int | None
     entries: Block = NOTHING_TOLD
     alert_defaults: dict[str, AlertDefaults] = {}
+    wants: int = -1
+
+
+class Want(msgspec.Struct, frozen=True):
+    """That an agent's entries are wanted by the totals, or not any more.
+
+    `offset` is that of the budget request that made its budget, or took it away.
+    """
+
+    scope: str
+    offset: int
+    wanted: bool
+
+
+class WantsMessage(msgspec.Struct, frozen=True):
+    """What a totals partition wants of all usage partitions, in the order of the offsets.
+
+    Of all other scopes than agents everything is told, wanted or not.
+    """
+
+    partition: int
+    wants: list[Want]
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -82,7 +82,7 @@ def create_app(settings: Settings, *, transactions: bool) -> App:
     names, changelogs = settings.topics, Changelogs(settings.app_id)
     app.topic_names = names
     app.usage_partitions = settings.usage_partitions
-    app.source_topics = frozenset({names.usage, names.partials, names.budgets})
+    app.source_topics = frozenset({names.usage, names.wants, names.partials, names.budgets})
     _declare_tables(app, settings, changelogs)
     app.ownership = _ownership(app, settings, changelogs, transactions=transactions)
     _declare_agents(app, settings, names)
@@ -106,6 +106,10 @@ def _declare_agents(app: App, settings: Settings, names: TopicNames) -> None:
         async for event in stream.events():
             await app.ownership.apply(event.message.value)
 
+    async def wants(stream: Any) -> None:
+        async for event in stream.events():
+            await app.ownership.apply(event.message.value)
+
     async def totals(stream: Any) -> None:
         async for event in stream.events():
             await app.ownership.apply(event.message.value)
@@ -115,6 +119,7 @@ def _declare_agents(app: App, settings: Settings, names: TopicNames) -> None:
             await app.ownership.apply(event.message.value)
 
     app.agent(topic(names.usage, settings.usage_partitions), name="partials")(partials)
+    app.agent(topic(names.wants, settings.usage_partitions), name="wants")(wants)
     app.agent(topic(names.partials, settings.totals_partitions), name="totals")(totals)
     app.agent(topic(names.budgets, settings.totals_partitions), name="budgets")(budgets)
 
@@ -147,7 +152,13 @@ def _ownership(
         [
             PartialsStage(names, changelogs, partitions, new_writer, save_ms),
             TotalsStage(
-                names, changelogs, partitions, refresh_ms, new_writer, save_interval_ms=save_ms
+                names,
+                changelogs,
+                partitions,
+                settings.usage_partitions,
+                refresh_ms,
+                new_writer,
+                save_interval_ms=save_ms,
             ),
         ],
         flush_interval_s=settings.flush_interval_s,

@@ -24,6 +24,7 @@ from streams.audit import audit_record
 from streams.batch import SourceRecord, day_of
 from streams.flush import Message
 from streams.messages import cut_reason
+from streams.wants import Awaited
 
 RECENT_MAX = 16
 """How many answers are kept per scope, for requests that come again."""
@@ -42,8 +43,9 @@ class BudgetState(msgspec.Struct, frozen=True):
     """What the owner keeps of a scope: its budget if it has one, and the requests decided.
 
     `day` is that of the last request's message, as an ordinal. `made` is the version at which the
-    budget was made, `alerts` its own alert configuration and `alerts_version` the version at which
-    that was changed or taken away; 0 where it never had one.
+    budget was made, and `made_at` the offset of the request that made it; `alerts` its own alert
+    configuration and `alerts_version` the version at which that was changed or taken away; 0 where
+    it never had one.
     """
 
     budget: Budget | None = None
@@ -53,6 +55,7 @@ class BudgetState(msgspec.Struct, frozen=True):
     request_id: str = ""
     recent: tuple[Answer, ...] = ()
     made: int = 0
+    made_at: int = -1
     alerts: AlertConfig | None = None
     alerts_version: int = 0
 
@@ -92,6 +95,8 @@ class Budgets:
         self.partition = partition
         self._partition_of = partition_of
         self.states: dict[str, BudgetState] = {}
+        self.awaited = Awaited()
+        """Those whose totals have not all arrived: as if they had no budget until then."""
         self._dirty: set[str] = set()
 
     def load(self, records: Sequence[SourceRecord]) -> None:
@@ -102,6 +107,16 @@ class Budgets:
                 self.states.pop(scope, None)
             else:
                 self.states[scope] = _decode(record.value)
+
+    def begin(self, wants_taken: int) -> None:
+        """All of the changelog was loaded; so far the wants have been taken over everywhere.
+
+        Raises:
+            ValueError: an older version wrote it.
+        """
+        made = ((s, state.made_at) for s, state in self.states.items() if state.budget is not None)
+        self.awaited.load(made)
+        self.awaited.take_arrived(wants_taken)
 
     @property
     def reaches(self) -> int:
@@ -130,7 +145,9 @@ class Budgets:
         if known is not None:
             self.states[scope] = msgspec.structs.replace(state, offset=offset)
             return Decided(scope, known)
-        after, answer = _carry_out(state, request)
+        after, answer = _carry_out(state, request, offset)
+        if (after.budget is None) != (state.budget is None):
+            self.awaited.changed(scope, offset, made=after.budget is not None)
         self.states[scope] = msgspec.structs.replace(
             after,
             offset=offset,
@@ -165,7 +182,9 @@ class Budgets:
         self._dirty.clear()
 
 
-def _carry_out(state: BudgetState, request: BudgetRequest) -> tuple[BudgetState, Answer]:
+def _carry_out(
+    state: BudgetState, request: BudgetRequest, offset: int
+) -> tuple[BudgetState, Answer]:
     """The state that a request leads to, and the answer; the same if refused."""
     try:
         held = requested(state.held, state.version, request)
@@ -181,6 +200,7 @@ def _carry_out(state: BudgetState, request: BudgetRequest) -> tuple[BudgetState,
         version=version,
         request_id=request.request_id,
         made=version if state.budget is None else state.made,
+        made_at=offset if state.budget is None else state.made_at,
         alerts=held.alerts,
         alerts_version=version if concerns_alerts else state.alerts_version,
     )

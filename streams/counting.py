@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from outlay.frame import MAGIC, is_frame
 from outlay.judging import Rejection, decode_usage, latest_us, split_usage
 from outlay.window import window_names
-from schemas.messages import DeadLetter
-from streams import messages
 from streams.batch import SourceRecord
 from streams.counts import Count
+from streams.dead_letters import DeadLetters
 from streams.floor import Floor
 from streams.plain import ARRAY_BYTE, RUN_MAX, PlainUsage, decode_plain
 from streams.plain_frames import plain_frames
@@ -20,9 +19,6 @@ from streams.sums import Sums
 SUMS_MAX = 100_000
 """How many sums may wait for a flush before the stage stops reading: each is of some ten entries,
 nearly all of which it shares with others."""
-
-REJECTED_MAX = 10_000
-"""How many dead letters may wait for a flush before the stage stops reading."""
 
 FRAMES_TOGETHER_MAX = 16
 """How many frames are added up together: from some on, what a frame costs beside its records is
@@ -37,16 +33,15 @@ class Counting:
 
     def __init__(self, topic: str, partition: int, floor: Floor) -> None:
         self.sums = Sums()
-        self.letters: list[DeadLetter] = []
+        self.letters = DeadLetters(partition)
         self._topic = topic
-        self._partition = partition
         self._floor = floor
         self._counts: Counter[Count] = Counter()
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits for a flush that reading should pause."""
-        return self.sums.size >= SUMS_MAX or len(self.letters) >= REJECTED_MAX
+        return self.sums.size >= SUMS_MAX or self.letters.is_full
 
     def count(self, records: Sequence[SourceRecord], start: int) -> int:
         """Count some messages from `start` on, one or more; returns how many."""
@@ -64,6 +59,11 @@ class Counting:
         self._judge(message, sums)
         self._counts["messages"] += 1
         return sums
+
+    def reject(self, topic: str, message: SourceRecord, reason: str) -> None:
+        """A message of another topic is none of those that belong there."""
+        self._counts["rejected"] += 1
+        self.letters.reject(topic, message, reason, message.value)
 
     def take_sums(self) -> Sums:
         """What was summed since the last time."""
@@ -134,17 +134,9 @@ class Counting:
         in_array = value is not None and any(r.index is not None for r in rejections)
         records = split_usage(value) if value is not None and in_array else []
         for rejection in rejections:
-            self.letters.append(
-                messages.dead_letter(
-                    rejection.reason,
-                    value if rejection.index is None else records[rejection.index],
-                    topic=self._topic,
-                    partition=self._partition,
-                    offset=message.offset,
-                    timestamp_ms=message.timestamp,
-                    index=rejection.index,
-                )
-            )
+            index = rejection.index
+            its_value = value if index is None else records[index]
+            self.letters.reject(self._topic, message, rejection.reason, its_value, index)
 
 
 def _run(records: Sequence[SourceRecord], start: int) -> Sequence[SourceRecord]:

@@ -120,7 +120,7 @@ class Crossings:
         self, scope: str, window: str, used: Amounts, moment: Moment, now: Now
     ) -> Iterator[Message]:
         state = self._budgets.states.get(scope)
-        if state is None or state.budget is None:
+        if state is None or state.budget is None or scope in self._budgets.awaited:
             return
         watch, before = self._watch(scope, state), self._seen(scope, window, state)
         found = look(watch.detection, watch.ladders(kind_of(window)), before, used, moment)

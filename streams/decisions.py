@@ -32,6 +32,10 @@ AT_ONCE_MAX = 1_000
 """How many decisions whose numbers moved are published with every flush; more wait for a refresh:
 each gateway reads each of them."""
 
+ANSWERS_WAIT_MAX = 10_000
+"""How many answers may wait until their agents' budgets are in force; where there are more, the
+first of them do not wait any longer."""
+
 WATERMARK_INTERVAL_MS = 1_000
 """How often the watermark is published at least, in milliseconds."""
 
@@ -86,9 +90,7 @@ class Decisions:
         windows = told_windows(now)
         for scope in list(self._moved):
             yield from self._publish_scope(scope, now, windows, due)
-        for scope, answer in self._outcomes:
-            yield _outcome(scope, answer, now)
-        self._outcomes.clear()
+        yield from self._publish_outcomes(now)
         if not self._moved:
             yield from self._publish_watermark(now, now_ms)
 
@@ -96,12 +98,13 @@ class Decisions:
         self, scope: str, now: datetime, windows: list[str], due: bool
     ) -> Iterator[Message]:
         state = self._budgets.states.get(scope, NO_BUDGET)  # a deleted one may be forgotten by now
-        if state.budget is None:
+        if state.budget is None or scope in self._budgets.awaited:
             self._moved.discard(scope)
             self._rules.pop(scope, None)
             if self._published.get(scope) != (None, state.version):
                 self._published[scope] = (None, state.version)
-                yield scope.encode(), None
+                if state.budget is None or state.made > 1:  # else it had none before
+                    yield scope.encode(), None
             return
         version, rules = self._rules.get(scope, (-1, None))
         if rules is None or version != state.version:
@@ -128,6 +131,15 @@ class Decisions:
             published_at=now,
         )
         yield scope.encode(), encode(decision)
+
+    def _publish_outcomes(self, now: datetime) -> Iterator[Message]:
+        """What was answered, behind the decisions that it led to."""
+        answered, self._outcomes = self._outcomes, []
+        for number, (scope, answer) in enumerate(answered, 1):
+            if scope in self._budgets.awaited and len(answered) - number < ANSWERS_WAIT_MAX:
+                self._outcomes.append((scope, answer))
+            else:
+                yield _outcome(scope, answer, now)
 
     def _publish_watermark(self, now: datetime, now_ms: int) -> Iterator[Message]:
         progress = self._totals.progress

@@ -39,6 +39,13 @@ class Entries:
         month = self._months.get(month_of(window))
         return None if month is None else month.entry(scope, window)
 
+    def places(self, scope: str) -> Iterator[tuple[Windows, Slots]]:
+        """All entries of a scope, by the windows of a month."""
+        for month in self._months.values():
+            windows, slots = month.places(scope)
+            if windows:
+                yield windows, slots
+
     # -- changing
 
     def add(

@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from outlay.topics import TopicNames
-from streams import messages
+from streams import messages, wants
 from streams.batch import Batch, SourceRecord, is_due, unseen
 from streams.counting import Counting
 from streams.counts import Count
 from streams.entries import Entries, parse_key
 from streams.floor import Floor
 from streams.flush import Flush, Message, Offsets, Outgoing, Unit, cut
-from streams.marks import Marks, Windows
+from streams.marks import Marks
 from streams.saving import SAVE_INTERVAL_MS, UNSAVED_MAX, Saves
-from streams.sums import Sums
+from streams.sums import Sums, Used
 from streams.telling import Teller
-from streams.window_table import Rows
+from streams.wants import Wants
 
 DIRTY_MAX = 500_000
 """How many entries may wait for a flush in a replay before the stage stops reading, counted anew
@@ -53,16 +53,19 @@ class Partials:
         self.partition = partition
         self.entries = Entries(partition)
         self.position = 0
-        """The next offset to apply."""
+        """The next offset of the usage topic to apply."""
+        self.wants = Wants()
+        self._wants_position = 0
         self._topics = topics
         self._changelog = changelog
-        self._teller = Teller(topics.partials, partition, totals_partitions)
+        self._teller = Teller(topics.partials, partition, totals_partitions, self.wants)
         self._floor = Floor()
         self._counting = Counting(topics.usage, partition, self._floor)
         self._dirty = Marks()
         self._saves = Saves(partition, save_interval_ms)
         self._replay_until = -1
-        self._told = self._committed = 0
+        self._told: dict[str, int] = {}
+        self._committed: dict[str, int] = {}
         self._told_at_ms = 0
 
     # -- recovery
@@ -71,16 +74,20 @@ class Partials:
         """Take over records of the changelog, in their order."""
         for record in records:
             key, value = messages.key_of(record), record.value
-            if key != messages.FLOOR_KEY:
+            if wants.is_key(key):
+                self.wants.load(key, value)
+            elif key != messages.FLOOR_KEY:
                 month, _, number = parse_key(key)
                 self.entries.load(month, number, value)
             elif value is not None:
                 self._floor.rise(messages.decode_int(value))
 
     def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None:
-        """Start to apply at the committed offset of the usage topic."""
-        self.position = self._told = positions[self._topics.usage]
-        self._committed = -1  # also where nothing is: else messages might go that none has counted
+        """Start to apply at the committed offsets."""
+        self.position = positions[self._topics.usage]
+        self._wants_position = positions[self._topics.wants]
+        self._told = self.positions
+        self._committed = {}  # also where nothing is: else messages might go that none has counted
         self._replay_until = self.reaches[self.partition]
         self.entries.drop(self._floor.forgets)
         self._floor.rose = self._floor.day > 0  # what is below it goes with the next save
@@ -98,16 +105,21 @@ class Partials:
     @property
     def positions(self) -> dict[str, int]:
         """The next offset to apply, by source topic."""
-        return {self._topics.usage: self.position}
+        return {self._topics.usage: self.position, self._topics.wants: self._wants_position}
 
     # -- reading
 
     def apply(self, batch: Batch) -> Batch | None:
         """Count a batch of usage messages; returns the rest of it when dead letters pile up.
 
+        One of wants is taken over whole.
+
         Raises:
             GapError: messages before it are missing.
         """
+        if batch.topic == self._topics.wants:
+            self._take_wants(batch)
+            return None
         records = unseen(batch, self.position)
         if not records:
             self.position = max(self.position, batch.end)
@@ -121,6 +133,18 @@ class Partials:
             else:
                 taken += self._counting.count(records, taken)
         return self._rest(batch, records, taken)
+
+    def _take_wants(self, batch: Batch) -> None:
+        for record in unseen(batch, self._wants_position):
+            try:
+                message = wants.decode_wants(record.value)
+            except ValueError as error:
+                self._counting.reject(batch.topic, record, str(error))
+                continue
+            for scope in self.wants.take(message):
+                for windows, slots in self.entries.places(scope):
+                    self._dirty.add(windows, slots)
+        self._wants_position = max(self._wants_position, batch.end)
 
     def _rest(self, batch: Batch, records: Sequence[SourceRecord], taken: int) -> Batch | None:
         if taken == len(records):
@@ -143,19 +167,19 @@ class Partials:
 
     def _add(self, sums: Sums, offset: int) -> None:
         """Add the sums of some messages, the last of which stands at `offset` or before it."""
-        for windows, scopes, amounts in self._kept(sums):
+        for windows, scopes, amounts, _ in self._kept(sums):
             slots, _ = self.entries.add(scopes, windows, amounts, offset)
             # Also what was skipped: a crash may have cut its publication off.
             self._dirty.add(windows, slots)
 
-    def _kept(self, sums: Sums) -> Iterator[tuple[Windows, list[str], Rows]]:
+    def _kept(self, sums: Sums) -> Iterator[Used]:
         """Sums by scope, with those of their windows that are not forgotten.
 
         A window that has been forgotten never starts again at zero.
         """
-        for windows, scopes, amounts in sums.by_windows():
-            if kept := tuple(w for w in windows if not self._floor.forgets(w)):
-                yield kept, scopes, amounts
+        for used in sums.by_windows():
+            if kept := tuple(w for w in used.windows if not self._floor.forgets(w)):
+                yield used._replace(windows=kept)
 
     # -- writing
 
@@ -176,23 +200,23 @@ class Partials:
         """
         saves = self._is_to_save(now_ms, last=last)
         heartbeat = is_due(now_ms, self._told_at_ms, HEARTBEAT_MS)
-        if not (saves or heartbeat or self._counting.letters or self.position != self._told):
+        if not (saves or heartbeat or self._counting.letters or self.positions != self._told):
             return None
         flush = cut(self._units(saves), self._offsets if saves else {})
-        self._told_at_ms, self._told = now_ms, self.position
+        self._told_at_ms, self._told = now_ms, self.positions
         self._counting.letters.clear()
         if saves:
             self._saves.done(now_ms)
-            self._committed = self.position
+            self._committed = self.positions
             self._floor.rose = False
         return flush
 
     @property
     def _offsets(self) -> Offsets:
-        return {(self._topics.usage, self.partition): self.position}
+        return {(topic, self.partition): at for topic, at in self.positions.items()}
 
     def _is_to_save(self, now_ms: int, *, last: bool) -> bool:
-        if self._floor.rose or self.position != self._committed:
+        if self._floor.rose or self.positions != self._committed:
             return last or self._saves.are_due(now_ms) or self.entries.unsaved >= UNSAVED_MAX
         return self._saves.are_long_ago(now_ms)
 
@@ -200,33 +224,40 @@ class Partials:
         if saves and self._floor.rose:
             yield self._saved((messages.FLOOR_KEY, messages.encode(self._floor.day)))
             yield from map(self._saved, self.entries.forget(self._floor.forgets))
-        for letter in self._counting.letters:
-            yield Unit(told=[messages.dead_letter_message(self._topics.rejected, letter)])
+        for letter in self._counting.letters.to(self._topics.rejected):
+            yield Unit(told=[letter])
         yield from self._tell_dirty()
         yield from self._settle()
         yield from self._teller.end(self._floor.day, self.position - 1)
         if saves:
             yield from map(self._saved, self.entries.take_changes())
+            yield from map(self._saved, self.wants.take_changes())
 
     def _saved(self, message: Message) -> Unit:
         return Unit(changelog=[Outgoing(self._changelog, self.partition, [message])])
 
     def _tell_dirty(self) -> Iterator[Unit]:
-        """Tell what a replay has met."""
+        """Tell what a replay has met, and what is wanted now."""
         for marked, slots in self._dirty.take():
             # What was forgotten since goes with the next save.
             if windows := tuple(w for w in marked if not self._floor.forgets(w)):
                 for some in _thousands(len(slots)):
-                    yield from self._teller.tell(
-                        self._floor.day, *self.entries.rows(windows, slots[some])
-                    )
+                    scopes, rows = self.entries.rows(windows, slots[some])
+                    places = self.wants.told(scopes)
+                    yield from self._teller.tell_some(self._floor.day, scopes, rows, places)
 
     def _settle(self) -> Iterator[Unit]:
         """Add to the entries what was summed beside them: they contain all that was applied."""
-        for windows, scopes, amounts in self._kept(self._counting.take_sums()):
+        day, offset = self._floor.day, self.position - 1
+        for windows, scopes, amounts, are_agents in self._kept(self._counting.take_sums()):
             for some in _thousands(len(scopes)):
-                _, told = self.entries.add(scopes[some], windows, amounts[some], self.position - 1)
-                yield from self._teller.tell(self._floor.day, scopes[some], told)
+                those = scopes[some]
+                _, rows = self.entries.add(those, windows, amounts[some], offset)
+                if are_agents:
+                    places = self.wants.wanted(those)
+                    yield from self._teller.tell_some(day, those, rows, places)
+                else:
+                    yield from self._teller.tell(day, those, rows)
 
 
 def _thousands(count: int) -> Iterator[slice]:

@@ -56,7 +56,7 @@ def totals_partition_of(totals_partitions: int) -> Callable[[str], int]:
 
 
 class PartialsStage:
-    """Stage 1: usage in, partials out; owned by partition of the usage topic."""
+    """Stage 1: usage and wants in, partials out; owned by partition of the usage topic."""
 
     name = "partials"
     comes_in_bursts = False
@@ -70,7 +70,7 @@ class PartialsStage:
         save_interval_ms: int = SAVE_INTERVAL_MS,
     ) -> None:
         self._save_interval_ms = save_interval_ms
-        self.sources: tuple[str, ...] = (topics.usage,)
+        self.sources: tuple[str, ...] = (topics.usage, topics.wants)
         self.changelogs: tuple[str, ...] = (changelogs.partials,)
         self._topics = topics
         self._totals_partitions = totals_partitions
@@ -90,7 +90,7 @@ class PartialsStage:
 
 
 class TotalsStage:
-    """Stage 2: partials and budget requests in, decisions and alerts out; owned by scopes."""
+    """Stage 2: partials, budget requests in, decisions, alerts, wants out; owned by scopes."""
 
     name = "totals"
     comes_in_bursts = True
@@ -100,6 +100,7 @@ class TotalsStage:
         topics: TopicNames,
         changelogs: Changelogs,
         totals_partitions: int,
+        usage_partitions: int,
         refresh_ms: int,
         new_writer: NewWriter,
         at_once_max: int = AT_ONCE_MAX,
@@ -114,6 +115,7 @@ class TotalsStage:
         )
         self._topics = topics
         self._totals_partitions = totals_partitions
+        self._usage_partitions = usage_partitions
         self._totals_partition = totals_partition_of(totals_partitions)
         self._refresh_ms = refresh_ms
         self._at_once_max = at_once_max
@@ -128,6 +130,7 @@ class TotalsStage:
             alerts_changelog=self.changelogs[2],
             partition_of=self._totals_partition,
             partitions=self._totals_partitions,
+            usage_partitions=self._usage_partitions,
             refresh_ms=self._refresh_ms,
             at_once_max=self._at_once_max,
             save_interval_ms=self._save_interval_ms,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import chain
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,16 @@ from streams.record_sums import RecordSums
 from streams.window_table import Rows
 
 _K = TypeVar("_K", bound=Hashable)
+_ByScope = tuple[list[str], Rows]
+
+
+class Used(NamedTuple):
+    """What some scopes used in each of some windows: all of them agents, or none of them."""
+
+    windows: Windows
+    scopes: list[str]
+    amounts: Rows
+    are_agents: bool
 
 
 class Sums:
@@ -67,35 +77,38 @@ class Sums:
             self.add((record,), (cost_nano,), day)
         return days
 
-    def by_windows(self) -> Iterator[tuple[Windows, list[str], Rows]]:
+    def by_windows(self) -> Iterator[Used]:
         """The sums by the windows that they are of, which are of one month, and by scope key.
 
-        Each window comes once, together with the other that has just these sums.
+        Each window comes once for agents and once for all others, together with the other window
+        that has just these sums.
         """
         months: defaultdict[str, list[str]] = defaultdict(list)
-        days = {}
+        days: dict[str, tuple[_ByScope, _ByScope]] = {}
         for ordinal in self._records.keys() | self._frames.keys():
             day, month = window_names(ordinal)
             months[month].append(day)
             days[day] = self._by_scope(ordinal)
         for month, its_days in months.items():
-            if len(its_days) == 1:
-                yield (its_days[0], month), *days[its_days[0]]
-                continue
-            for day in its_days:
-                yield (day,), *days[day]
-            yield (month,), *_together([days[day] for day in its_days])
+            for kind, are_agents in enumerate((True, False)):
+                if len(its_days) == 1:
+                    yield Used((its_days[0], month), *days[its_days[0]][kind], are_agents)
+                    continue
+                for day in its_days:
+                    yield Used((day,), *days[day][kind], are_agents)
+                together = _together([days[day][kind] for day in its_days])
+                yield Used((month,), *together, are_agents)
 
-    def _by_scope(self, day: int) -> tuple[list[str], Rows]:
+    def _by_scope(self, day: int) -> tuple[_ByScope, _ByScope]:
+        """The sums of a day: of agents, and of all other scopes."""
         found = [
             sums for sums in (self._records.get(day), self._frames.get(day)) if sums is not None
         ]
-        agents, used = _together([sums.by_agent() for sums in found])
+        agents = _together([sums.by_agent() for sums in found])
         whose, spent = _together([sums.by_whose() for sums in found])
         scopes = [wide_scope_keys(*each) for each in whose]
         counts = list(map(len, scopes))
-        wide, sums = summed(list(chain.from_iterable(scopes)), np.repeat(spent, counts, axis=0))
-        return agents + wide, np.concatenate([used, sums])
+        return agents, summed(list(chain.from_iterable(scopes)), np.repeat(spent, counts, axis=0))
 
 
 def _together(parts: list[tuple[list[_K], Rows]]) -> tuple[list[_K], Rows]:

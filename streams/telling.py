@@ -16,6 +16,7 @@ from streams.flush import Outgoing, Unit
 from streams.month import block, cut
 from streams.pieces import pieces
 from streams.placing import partitions_of
+from streams.wants import Wants
 from streams.window_table import Rows
 
 
@@ -25,10 +26,26 @@ class Teller:
     In each flush, `tell` comes for some scopes at a time, and `end` after the last of them.
     """
 
-    def __init__(self, topic: str, partition: int, totals_partitions: int) -> None:
+    def __init__(self, topic: str, partition: int, totals_partitions: int, wants: Wants) -> None:
         self._topic = topic
         self._partition = partition
+        self._wants = wants
         self._lasts: list[Block | None] = [None] * totals_partitions
+
+    def tell_some(
+        self,
+        floor_day: int,
+        scopes: Sequence[str],
+        tables: Mapping[str, Rows],
+        places: Sequence[int],
+    ) -> Iterator[Unit]:
+        """Those of the scopes that stand at some places."""
+        if len(places) == len(scopes):
+            yield from self.tell(floor_day, scopes, tables)
+        elif places:
+            some = list(map(scopes.__getitem__, places))
+            rows = {window: table[places] for window, table in tables.items()}
+            yield from self.tell(floor_day, some, rows)
 
     def tell(
         self, floor_day: int, scopes: Sequence[str], tables: Mapping[str, Rows]
@@ -54,5 +71,7 @@ class Teller:
             yield self._unit(target, floor_day, progress, last or NOTHING_TOLD)
 
     def _unit(self, target: int, floor_day: int, progress: int | None, told: Block) -> Unit:
-        value = messages.encode(PartialsMessage(self._partition, floor_day, progress, told))
+        wants = -1 if progress is None else self._wants.taken.get(target, -1)
+        message = PartialsMessage(self._partition, floor_day, progress, told, wants=wants)
+        value = messages.encode(message)
         return Unit(told=[Outgoing(self._topic, target, [(None, value)])])

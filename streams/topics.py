@@ -75,6 +75,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         ),
         # What was not read stays, however long the workers are down; see `trimming` for the rest.
         TopicSpec(names.partials, totals, _KEPT),
+        TopicSpec(names.wants, usage, _KEPT),
         TopicSpec(names.budgets, totals, _KEPT),
         TopicSpec(names.decisions, totals, _DECISIONS),
         # Never compacted, whatever the broker's default is: each change of a scope is to be kept.

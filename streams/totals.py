@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from outlay.budget import NOTHING, Amounts
 from schemas.messages import Block, PartialsMessage
 from streams import messages
@@ -17,6 +19,16 @@ from streams.floor import Floor
 from streams.flush import Message
 
 
+class Reached(msgspec.Struct, frozen=True):
+    """How far the usage partitions have told, by partition: their progress, and the wants."""
+
+    progress: dict[int, int]
+    wants: dict[int, int] = {}
+
+
+_decode_reached = msgspec.json.Decoder(Reached).decode
+
+
 class Totals:
     """All totals of one totals partition, and how far into the usage topic they reach."""
 
@@ -24,7 +36,9 @@ class Totals:
         self.parts: dict[int, Entries] = {}
         """By usage partition, what it adds to the totals."""
         self.progress: dict[int, int] = {}
-        """By usage partition, the offset up to which everything has arrived."""
+        """By usage partition, the offset up to which everything wanted has arrived."""
+        self.wants: dict[int, int] = {}
+        """By usage partition, the last budget request whose wants that offset speaks of."""
         self.late = 0
         """Partials that came for a window that was forgotten before."""
         self.floor = Floor()
@@ -42,7 +56,8 @@ class Totals:
                     self.floor.rise(messages.decode_int(value))
             elif key == messages.PROGRESS_KEY:
                 if value is not None:
-                    self.progress = messages.decode_offsets(value)
+                    reached = _decode_reached(value)
+                    self.progress, self.wants = reached.progress, reached.wants
             else:
                 month, partition, number = parse_key(key)
                 self._part(partition).load(month, number, value)
@@ -63,7 +78,13 @@ class Totals:
     # -- reading
 
     def merge(self, message: PartialsMessage) -> list[str]:
-        """Take over what one usage partition tells; returns the windows that are not forgotten."""
+        """Take over what one usage partition tells; returns the windows that are not forgotten.
+
+        Its entries are true whoever tells them. Its progress speaks of what was wanted by then: of
+        one that has lost the partition without knowing, it may speak of less than is wanted by
+        now. So it counts only where it is not behind in wants, and wants only with a progress that
+        is not behind: an agent's entries reach as far as the watermark from the first.
+        """
         self.floor.rise(message.floor_day)
         partition, told = message.partition, message.entries
         forgotten = list(filter(self.floor.forgets, told.windows))
@@ -73,11 +94,19 @@ class Totals:
             told = Block(told.scopes, kept)
         if told.windows:
             self._part(partition).take(told)
-        progress = message.progress
-        if progress is not None and progress > self.progress.get(partition, -2):
-            self.progress[partition] = progress
-            self._progress_dirty = True
+        if message.progress is not None:
+            self._reach(partition, message.progress, message.wants)
         return list(told.windows)
+
+    def _reach(self, partition: int, progress: int, wants: int) -> None:
+        held = self.progress.get(partition, -2), self.wants.get(partition, -1)
+        if progress >= held[0] and wants >= held[1] and (progress, wants) != held:
+            self.progress[partition], self.wants[partition] = progress, wants
+            self._progress_dirty = True
+
+    def wants_taken(self, usage_partitions: int) -> int:
+        """The last budget request whose wants are spoken of by all partitions' progress."""
+        return min(self.wants.get(partition, -1) for partition in range(usage_partitions))
 
     def _part(self, partition: int) -> Entries:
         part = self.parts.get(partition)
@@ -121,5 +150,5 @@ class Totals:
         for part in self.parts.values():
             yield from part.take_changes()
         if self._progress_dirty:
-            yield messages.PROGRESS_KEY, messages.encode(self.progress)
+            yield messages.PROGRESS_KEY, messages.encode(Reached(self.progress, self.wants))
         self.floor.rose = self._progress_dirty = False

@@ -12,7 +12,7 @@ import msgspec
 
 from outlay.topics import TopicNames
 from outlay.window import DAY_RETENTION_DAYS
-from schemas.messages import AuditRecord, DeadLetter
+from schemas.messages import AuditRecord
 from streams import messages
 from streams.alert_configs import AlertConfigs
 from streams.audit import audit_message
@@ -20,6 +20,7 @@ from streams.batch import Batch, SourceRecord, unseen
 from streams.budgets import Budgets, RequestError, showable
 from streams.counts import Count
 from streams.crossings import Crossings
+from streams.dead_letters import DeadLetters
 from streams.decisions import AT_ONCE_MAX, Decisions
 from streams.flush import Flush, Outgoing, Unit, apart, cut
 from streams.saving import SAVE_INTERVAL_MS, Saves
@@ -28,9 +29,6 @@ from streams.totals import Totals
 DIRTY_MAX = 500_000
 """How many entries may wait for a save before the stage stops reading, counted anew each time that
 they are told."""
-
-REJECTED_MAX = 10_000
-"""How many dead letters may wait for a flush before the stage stops reading."""
 
 AUDITS_MAX = 10_000
 """How many audit records may wait for a flush before the stage stops reading."""
@@ -52,6 +50,7 @@ class TotalsState:
         alerts_changelog: str,
         partition_of: Callable[[str], int],
         partitions: int,
+        usage_partitions: int,
         refresh_ms: int,
         at_once_max: int = AT_ONCE_MAX,
         save_interval_ms: int = SAVE_INTERVAL_MS,
@@ -68,6 +67,7 @@ class TotalsState:
         """The next offset to apply, by source topic."""
         self._counts: Counter[Count] = Counter()
         self._topics = topics
+        self._usage_partitions = usage_partitions
         self._changelogs: dict[str, Totals | Budgets | Crossings] = {
             totals_changelog: self.totals,
             budgets_changelog: self.budgets,
@@ -77,7 +77,7 @@ class TotalsState:
         self._saves = Saves(partition, save_interval_ms)
         self._owes_commit = False
         self._hold: dict[str, int] = {}
-        self._rejected: list[DeadLetter] = []
+        self._rejected = DeadLetters(partition)
         self._audits: list[AuditRecord] = []
 
     # -- recovery
@@ -92,6 +92,10 @@ class TotalsState:
         self._committed = dict(positions)
         self._hold = ends
         self.totals.begin()
+        self.budgets.begin(self.totals.wants_taken(self._usage_partitions))
+        for scope in self.budgets.awaited:
+            for answer in self.budgets.states[scope].recent:  # none may be published yet
+                self.decisions.answered(scope, answer)
 
     @property
     def reaches(self) -> dict[int, int]:
@@ -133,8 +137,11 @@ class TotalsState:
             self._reject(self._topics.partials, record, record.value, reason)
             return
         windows = self.totals.merge(message)
-        states = self.budgets.states
+        states, awaited = self.budgets.states, self.budgets.awaited
         concerned = set(filter(states.__contains__, message.entries.scopes)) if states else set()
+        if awaited:
+            concerned = {scope for scope in concerned if scope not in awaited}
+            self._arrive()
         if windows and concerned:
             self.decisions.moved(concerned)
             for window in windows:
@@ -142,6 +149,14 @@ class TotalsState:
         if message.alert_defaults:
             newer = self.crossings.defaults.take(message.alert_defaults)
             self.crossings.told_defaults(newer)
+
+    def _arrive(self) -> None:
+        """Those budgets are in force from now on whose totals have arrived from everywhere."""
+        taken = self.totals.wants_taken(self._usage_partitions)
+        arrived = self.budgets.awaited.take_arrived(taken)
+        self.decisions.moved(arrived)
+        for scope in arrived:
+            self.crossings.changed(scope)
 
     def _request(self, record: SourceRecord) -> None:
         try:
@@ -160,16 +175,7 @@ class TotalsState:
 
     def _reject(self, topic: str, record: SourceRecord, shown: bytes | None, reason: str) -> None:
         self._counts["rejected"] += 1
-        self._rejected.append(
-            messages.dead_letter(
-                reason,
-                shown,
-                topic=topic,
-                partition=self.partition,
-                offset=record.offset,
-                timestamp_ms=record.timestamp,
-            )
-        )
+        self._rejected.reject(topic, record, reason, shown)
 
     # -- writing
 
@@ -178,7 +184,7 @@ class TotalsState:
         """Whether so much waits for a flush that reading should pause."""
         return (
             self.totals.unsaved >= DIRTY_MAX
-            or len(self._rejected) >= REJECTED_MAX
+            or self._rejected.is_full
             or len(self._audits) >= AUDITS_MAX
         )
 
@@ -200,13 +206,11 @@ class TotalsState:
         """
         configs = [] if self.holds else list(self._configs.publish())
         outputs = [] if self.holds else self._publications(now_ms)
-        outputs += self._audit()
+        outputs += self._audit() + self._wants()
         waits = self.holds or self.decisions.waiting or self.crossings.waiting
         saves = last or self.is_full or self._is_save_due(now_ms, waits=waits)
         changelog = list(self._changes(saves))
-        letters = [
-            messages.dead_letter_message(self._topics.rejected, letter) for letter in self._rejected
-        ]
+        letters = self._rejected.to(self._topics.rejected)
         settled = saves and not waits and self.positions != self._committed
         if not (configs or outputs or changelog or letters or settled):
             return None
@@ -248,6 +252,11 @@ class TotalsState:
         records = [audit_message(record) for record in self._audits]
         self._audits.clear()
         return [Outgoing(self._topics.audit, self.partition, records)] if records else []
+
+    def _wants(self) -> list[Outgoing]:
+        """What the budgets that were decided since the last flush want; see `_audit`."""
+        awaited = self.budgets.awaited
+        return awaited.take_wants(self._topics.wants, self.partition, self._usage_partitions)
 
     def _changes(self, saves: bool) -> Iterable[Outgoing]:
         if saves and self.totals.floor.rose:

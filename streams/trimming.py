@@ -1,6 +1,6 @@
-"""Trimming: partials that were taken over are deleted, by those who took them over.
+"""Trimming: what the stages have told each other is deleted by those who took it over.
 
-Their topic keeps messages without end, so that no stop of the workers is too long; what the totals
+Their topics keep messages without end, so that no stop of the workers is too long; what the readers
 have committed is never read again.
 """
 
@@ -21,24 +21,23 @@ TRIM_INTERVAL_S = 60.0
 log = structlog.get_logger("outlay.streams")
 
 
-async def trim_partials(settings: Settings, ownership: Ownership) -> None:
-    """Delete the partials that are committed, now and then, until cancelled."""
-    topic = settings.topics.partials
+async def trim_told(settings: Settings, ownership: Ownership) -> None:
+    """Delete the partials and the wants that are committed, now and then, until cancelled."""
+    told = (settings.topics.partials, settings.topics.wants)
     while True:
         await asyncio.sleep(TRIM_INTERVAL_S)
-        partitions = [p for t, p in ownership.positions() if t == topic]
         try:
-            await trim(settings, topic, partitions)
+            await trim(settings, [(t, p) for t, p in ownership.positions() if t in told])
         except Exception as error:  # it is housework: the next time will do
-            log.warning("partials were not trimmed", error=repr(error))
+            log.warning("what was taken over was not trimmed", error=repr(error))
 
 
-async def trim(settings: Settings, topic: str, partitions: list[int]) -> None:
-    """Delete what the group has committed of these partitions."""
+async def trim(settings: Settings, partitions: list[tuple[str, int]]) -> None:
+    """Delete what the group has committed of these topics' partitions."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     await admin.start()
     try:
-        tps = [TopicPartition(topic, partition) for partition in partitions]
+        tps = [TopicPartition(topic, partition) for topic, partition in partitions]
         committed = await admin.list_consumer_group_offsets(settings.app_id, partitions=tps)
         finished = {tp: at.offset for tp, at in committed.items() if at.offset > 0}
         if finished:

@@ -72,8 +72,13 @@ class WindowTable:
             if self._largest + added > INT64_MAX:  # what was added may have been taken away again
                 self._largest = largest(self._rows[: self.size, 1:])
             self._fit(self._largest + added)
+        before = self.size
         at = self._place(slots)
-        rows: Rows = self._rows[at]
+        if self.size - before == len(slots):  # all of them are new, and stand in this order
+            rows: Rows = self._rows[before : self.size]
+            rows[:, 0], rows[:, 1:] = offset, amounts
+            return rows.copy()
+        rows = self._rows[at]
         lacks = rows[:, 0] < offset
         if lacks.all():
             rows[:, 1:] += amounts.astype(rows.dtype, copy=False)

@@ -22,7 +22,7 @@ from streams.app import App, create_app
 from streams.logs import configure_logging
 from streams.memory import collect_less, keep_freed
 from streams.topics import ensure_topics
-from streams.trimming import trim_partials
+from streams.trimming import trim_told
 from streams.writer import Fenced
 
 EXIT_FENCED = 75
@@ -71,7 +71,7 @@ async def run(settings: Settings) -> int:
     log.info("worker starts", broker=servers, transactions=transactions)
     housework = [asyncio.create_task(_watch(app))]
     if transactions:  # Tansu deletes nothing, and forgets everything
-        housework.append(asyncio.create_task(trim_partials(settings, app.ownership)))
+        housework.append(asyncio.create_task(trim_told(settings, app.ownership)))
     starting = asyncio.create_task(app.start())  # it returns when recovery is over
     await _first(stop, app, starting)
     for task in (*housework, starting):

@@ -90,9 +90,24 @@ class KafkaLog:
         return asyncio.run(asyncio.wait_for(run(), READ_TIMEOUT_S))
 
     def totals(self, app_id: str) -> Sums:
-        """What a worker that starts now would recover as totals."""
+        """What a worker that starts now would recover as totals.
+
+        Of agents they are the sums of what the usage partitions have: only those with a budget are
+        told to the totals.
+        """
+        partials = self._parts(f"{app_id}-partials-changelog")
+        parts = self._parts(f"{app_id}-totals-changelog")
+        of_agents = {part: entry for part, entry in partials.items() if "/agent:" in part[0]}
+        sums: Sums = defaultdict(lambda: [0, 0, 0, 0])
+        for (scope, window, _), entry in (parts | of_agents).items():
+            for i, amount in enumerate(entry):
+                sums[scope, window][i] += amount
+        return dict(sums)
+
+    def _parts(self, changelog: str) -> dict[tuple[str, str, bytes], list[int]]:
+        """The newest entries of a changelog, by scope, window and usage partition."""
         parts: dict[tuple[str, str, bytes], list[int]] = {}
-        for record in self.read(f"{app_id}-totals-changelog", isolation="read_committed"):
+        for record in self.read(changelog, isolation="read_committed"):
             if record.value is None or record.key.count(b" ") != 2:
                 continue
             block = json.loads(record.value)
@@ -101,11 +116,7 @@ class KafkaLog:
                 amounts = zip(*(columns[name] for name in COLUMNS), strict=True)
                 for scope, entry in zip(block["scopes"], amounts, strict=True):
                     parts[scope, window, usage_partition] = entry
-        sums: Sums = defaultdict(lambda: [0, 0, 0, 0])
-        for (scope, window, _), entry in parts.items():
-            for i, amount in enumerate(entry):
-                sums[scope, window][i] += amount
-        return dict(sums)
+        return parts
 
 
 def wait_until(what: str, ready: Callable[[], bool], timeout_s: float = WAIT_TIMEOUT_S) -> None:

@@ -164,7 +164,9 @@ def test_usage_knows_how_many_rows_its_records_make() -> None:
     rows, scopes = set(), set()
     for sample in usage.take(200):
         for scope, window in summed([sample.json]):
-            rows.add((sample.partition, scope, window))
+            rows.add(("partials", sample.partition, scope, window))
+            if "/agent:" not in scope:
+                rows.add(("totals", sample.partition, scope, window))
             scopes.add(scope)
     assert (usage.rows, usage.scopes) == (len(rows), len(scopes))
 

@@ -112,15 +112,19 @@ def test_totals_are_what_the_changelog_says_last_and_a_wrong_one_is_noticed(
 def write_totals(
     installation: Installation, save: int, rows: list[tuple[str, str, int, tuple[int, ...]]]
 ) -> None:
-    """Write blocks of the totals' changelog, one for each row, as a worker does in a save."""
+    """Write blocks of the changelogs, one for each row, as a worker does in a save.
+
+    Those of agents stand in the one of the partials.
+    """
 
     async def run() -> None:
-        topic = Changelogs(installation.settings.app_id).totals
+        changelogs = Changelogs(installation.settings.app_id)
         async with AIOKafkaProducer(bootstrap_servers=installation.servers) as producer:
             for number, (scope, window, part, amounts) in enumerate(rows):
                 columns = zip(COLUMNS, ([amount] for amount in (0, *amounts)), strict=True)
                 value = json.dumps({"scopes": [scope], "windows": {window: dict(columns)}}).encode()
                 key = f"{window[:7]} {part} {1_000 * save + number}".encode()
+                topic = changelogs.partials if "/agent:" in scope else changelogs.totals
                 await producer.send(topic, value, key, partition=0)
             await producer.flush()
 

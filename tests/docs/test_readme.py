@@ -88,6 +88,7 @@ def test_every_topic_is_named():
     topics = (
         names.usage,
         names.partials,
+        names.wants,
         names.budgets,
         names.decisions,
         names.audit,

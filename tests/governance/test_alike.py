@@ -33,6 +33,7 @@ def publish(budget, day, month):
     request = BudgetRequest(request_id="r", scope=AGENT.key, action="put", changes=changes)
     answer = budgets.decide(encode(request), 0, int(NOW.timestamp() * 1000)).answer
     assert answer.accepted, answer.reason
+    assert budgets.awaited.take_arrived(0) == {AGENT.key}
     totals = Totals()
     for window, used in ((DAY, day), (MONTH, month)):
         told = Block([AGENT.key], {window: columns(used)})

@@ -24,6 +24,7 @@ from streams.audit import audit_message, decode_audit
 from streams.batch import Batch
 from streams.budgets import Budgets
 from streams.partials import Partials
+from streams.wants import Awaited, decode_wants
 
 EXAMPLES = Path(generate.__file__).parent / "examples"
 NOW = datetime(2026, 11, 21, 12, 0, 0, 5, tzinfo=UTC)
@@ -59,6 +60,7 @@ READERS = {
     "watermark": lambda content: decision.encode(decision.decode_watermark(content)),
     "outcome": lambda content: decision.encode(decision.decode_outcome(content)),
     "partials": lambda content: messages.encode(messages.decode_partials(content)),
+    "wants": lambda content: messages.encode(decode_wants(content)),
     "audit": lambda content: messages.encode(decode_audit(content)),
     "alert": lambda content: encode_alert(decode_alert(content)),
     "alert-config": lambda content: encode_config_record(decode_config_record(content)),
@@ -161,7 +163,7 @@ def test_required_fields(field):
 
 
 def test_what_the_stages_write_is_valid():
-    """Partials messages and dead letters."""
+    """Partials messages, wants and dead letters."""
     record = UsageRecord.new(organization_id="o", agent_id="a", cost_usd=1, occurred_at=NOW)
     partials = Partials(
         0,
@@ -169,7 +171,7 @@ def test_what_the_stages_write_is_valid():
         changelog="changelog",
         totals_partitions=2,
     )
-    partials.begin({"outlay.usage": 0}, {"outlay.usage": 2})
+    partials.begin({"outlay.usage": 0, "outlay.wants": 0}, {"outlay.usage": 2, "outlay.wants": 0})
     values = [encode_usage([record]), b"\xff", b"{"]
     sent = [_Sent(offset, value) for offset, value in enumerate(values)]
     partials.apply(Batch("outlay.usage", 0, sent, 0, len(sent)))
@@ -179,6 +181,11 @@ def test_what_the_stages_write_is_valid():
     for outgoing in written:
         for _, value in outgoing.messages:
             _valid(told[outgoing.topic], value)
+    awaited = Awaited()
+    awaited.changed("organization:acme/agent:a", 3, made=True)
+    for outgoing in awaited.take_wants("outlay.wants", 0, 2):
+        for _, value in outgoing.messages:
+            _valid("wants", value)
 
 
 def test_what_the_audit_says_is_valid():

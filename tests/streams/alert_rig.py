@@ -77,6 +77,10 @@ class Rig:
         Without `saves` it saves only where the clock says so.
         """
         self.apply()
+        if self.state.budgets.awaited:  # a usage partition has heard of them by the next time
+            wants = len(self.logs[TOPICS.budgets]) - 1
+            told = PartialsMessage(0, 0, self._offset, wants=wants)
+            self.logs[TOPICS.partials].append(messages.encode(told))
         plan = self.state.flush(int(self.now.timestamp() * 1000), last=saves)
         told: list[Flat] = []
         if plan is not None:

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import astuple
 
+from outlay.scope import is_agent_key
 from schemas.messages import Block, Columns
 from streams.entries import Entries
 from streams.flush import Flush, Message, Outgoing
@@ -101,12 +102,14 @@ def entries(partials: Partials) -> dict[Key, tuple[int, int]]:
 def by_window(sums: Sums) -> dict[str, dict[str, list[int]]]:
     """Sums by window and scope, of which each comes once."""
     found: dict[str, dict[str, list[int]]] = {}
-    for windows, scopes, amounts in sums.by_windows():
+    for windows, scopes, amounts, are_agents in sums.by_windows():
         assert len(set(scopes)) == len(scopes)
+        assert {is_agent_key(scope) for scope in scopes} <= {are_agents}
         assert amounts.dtype in (np.int64, object)
         for window in windows:
-            assert window not in found
-            found[window] = dict(zip(scopes, amounts.tolist(), strict=True))
+            its = found.setdefault(window, {})
+            assert its.keys().isdisjoint(scopes)
+            its |= dict(zip(scopes, amounts.tolist(), strict=True))
     return found
 
 

@@ -48,7 +48,7 @@ from streams.partials import Partials
 from streams.saving import SAVE_INTERVAL_MS
 from streams.stages import Changelogs, PartialsStage, TotalsStage
 from streams.totals_state import TotalsState
-from tests.streams.flat import Entry, entries_of, flat
+from tests.streams.flat import Entry, entries, entries_of, flat
 from tests.streams.simulated_broker import FencedWrite, Record, SimulatedBroker, TopicPartition
 
 P, Q = 3, 2
@@ -60,7 +60,10 @@ TEAMS = [None, "t1", "t2"]
 USERS = [None, "u1"]
 SECRET = "whsec_" + "c2VjcmV0" * 4
 THRESHOLDS = [["0.5", "0.75", "0.9", "1"], ["0.01", "0.02", "0.3"], ["0.9", "1.5"], []]
-SCOPES = ["organization:acme", "organization:acme/team:t1", "organization:acme/agent:a1"]
+SCOPES = [
+    "organization:acme", "organization:acme/team:t1",
+    "organization:acme/agent:a1", "organization:acme/agent:a2",
+]  # fmt: skip
 
 Key = tuple[str, str]
 
@@ -185,7 +188,7 @@ class World:
         save_ms = SAVE_INTERVAL_MS if rules.transactions else 0  # as a worker has it
         self.stages: list[Stage] = [
             PartialsStage(TOPICS, CHANGELOGS, Q, _no_writer, save_ms),
-            TotalsStage(TOPICS, CHANGELOGS, Q, refresh_ms, _no_writer, at_once_max, save_ms),
+            TotalsStage(TOPICS, CHANGELOGS, Q, P, refresh_ms, _no_writer, at_once_max, save_ms),
         ]
         self.workers = [Worker(), Worker(), Worker()]
         self.violations: list[str] = []
@@ -478,10 +481,13 @@ class World:
         for (held_q, scope), decision in self._held.items():
             if held_q != q:
                 continue
-            for window, usage in decision.windows.items():
+            day = decision.published_at.strftime("%Y-%m-%d")
+            for window in {*decision.windows, day, day[:7]}:
+                usage = decision.windows.get(window)
                 for p, reach in offsets.items():
                     key = (scope, window)
-                    contained = self.truth(p, key, usage.offsets.get(p, -1))
+                    up_to = -1 if usage is None else usage.offsets.get(p, -1)
+                    contained = self.truth(p, key, up_to)
                     if self.truth(p, key, reach)[1] > contained[1]:
                         self.violate(f"watermark {q} claims {p}@{reach}, {key} has not")
 
@@ -516,21 +522,34 @@ class World:
         assert not self.violations, self.violations[:3]
         for worker in self.workers:
             for task in worker.tasks:
+                assert isinstance(task.state, Partials | TotalsState)
                 if isinstance(task.state, TotalsState):
                     self._check_totals(task.state)
                     if not self._jumped:  # else versions of deleted budgets were forgotten
                         self._check_budgets(task.state)
                         self._check_alerts(task.state)
-                assert isinstance(task.state, Partials | TotalsState)
+                else:
+                    self._check_partials(task.state)
                 self._check_committed(task)
         letters = self.broker.logs[TOPICS.rejected, 0]
         assert {letter.key for letter in letters if letter} == self.rejects
 
+    def _check_partials(self, state: Partials) -> None:
+        """All scopes are counted, also those that no total is of."""
+        counted = entries(state)
+        for p, key in list(self._prefix):
+            if p == state.partition and not self._aged(key[1]):
+                assert counted.get(key, (0, 0)) == self.truth(p, key, 10**9), (p, key)
+
     def _check_totals(self, state: TotalsState) -> None:
         floor = floor_names(state.totals.floor.day) if state.totals.floor.day else ("", "")
+        budgets = {s for s, kept in state.budgets.states.items() if kept.budget is not None}
+        assert not state.budgets.awaited
         for key in {key for _, key in self._prefix}:
             if partition_of(key[0].encode(), Q) != state.partition:
                 continue
+            if "/agent:" in key[0] and key[0] not in budgets:
+                continue  # nobody asks
             total = state.totals.total(*key)
             if key[1] < (floor[0] if len(key[1]) > 7 else floor[1]):
                 assert total is None, f"{key} was to be forgotten"

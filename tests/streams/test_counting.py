@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from outlay.framing import encode_frame
 from outlay.judging import decode_usage
 from outlay.usage import UsageRecord, encode_usage
-from streams import counting
+from streams import counting, dead_letters
 from streams.batch import Batch
 from streams.counting import FRAMES_TOGETHER_MAX, Counting
 from streams.floor import Floor
@@ -208,7 +208,7 @@ def test_frames_that_are_plain_are_added_together(monkeypatch: pytest.MonkeyPatc
 
 def test_a_state_that_fills_in_a_run_stops_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what it has counted, and no more: it goes on where it stood."""
-    monkeypatch.setattr(counting, "REJECTED_MAX", 2)
+    monkeypatch.setattr(dead_letters, "REJECTED_MAX", 2)
     records = log(frame(record()), b"OUT1", b"Only", frame(record()), frame(record()))
     found = Counting("usage", 0, Floor())
     assert found.count(records, 0) == 3
@@ -226,7 +226,7 @@ def test_a_state_that_fills_in_a_run_of_records_stops_in_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same for JSON."""
-    monkeypatch.setattr(counting, "REJECTED_MAX", 2)
+    monkeypatch.setattr(dead_letters, "REJECTED_MAX", 2)
     one = encode_usage([record()])
     records = log(one, b"{", None, one, one)
     found = Counting("usage", 0, Floor())
@@ -318,7 +318,7 @@ def test_a_partial_is_that_of_the_prefix_of_its_log(
     """However the messages came in batches, wherever it was full, whenever it was flushed."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(counting, "SUMS_MAX", 4 * most)
-        monkeypatch.setattr(counting, "REJECTED_MAX", most)
+        monkeypatch.setattr(dead_letters, "REJECTED_MAX", most)
         grown = Kept()
         for number, group in enumerate(grouped(records, cuts)):
             event(f"{len(list(grown.apply(group)))} steps")

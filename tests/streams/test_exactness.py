@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from outlay.decision import WATERMARK_KEY, Watermark, encode
 from streams import blocks
 from streams.decisions import Decisions
+from streams.entries import Entries
 from streams.flush import Flush, Outgoing, Transaction
 from streams.partials import Partials
+from streams.totals import Totals
 from streams.totals_state import TotalsState
+from streams.wants import Awaited, Wants
 from tests.streams.simulated_world import ACTIONS, TOPICS, Rules, World
 
 
@@ -182,6 +185,60 @@ def test_when_the_watermark_passes_a_waiting_decision_it_breaks(
     assert breaks(actions=CALM)
 
 
+def test_when_a_budget_is_in_force_before_its_totals_have_come_it_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A decision would show less than the watermark claims."""
+    monkeypatch.setattr(Awaited, "__contains__", lambda self, scope: False)
+    assert breaks(actions=REQUESTS)
+
+
+def test_when_progress_is_taken_from_who_knows_less_of_the_wants_it_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is ahead in the log, and does not tell all that is wanted."""
+
+    def reach(self: Totals, partition: int, progress: int, wants: int) -> None:
+        self.progress[partition] = max(self.progress.get(partition, -2), progress)
+        self.wants[partition] = max(self.wants.get(partition, -1), wants)
+        self._progress_dirty = True
+
+    monkeypatch.setattr(Totals, "_reach", reach)
+    assert breaks(actions=REQUESTS, seeds=150)
+
+
+def test_when_what_is_wanted_is_told_from_then_on_only_it_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What an agent had used before its budget was made would not count."""
+    monkeypatch.setattr(Entries, "places", lambda self, scope: iter(()))
+    assert breaks(actions=REQUESTS)
+
+
+def test_when_what_is_wanted_is_not_saved_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A successor would not tell it any more."""
+    monkeypatch.setattr(Wants, "take_changes", lambda self: iter(()))
+    assert breaks(actions=REQUESTS)
+
+
+def test_when_wants_follow_the_changelog_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash between the two leaves a budget that waits for ever."""
+    late: list[Outgoing] = []
+    wants = TotalsState._wants
+
+    def later(self: TotalsState) -> list[Outgoing]:
+        late.extend(wants(self))
+        return []
+
+    def then(state: TotalsState, plan: Flush) -> Flush:
+        told, late[:] = list(late), []
+        return Flush([*plan.transactions, Transaction(outputs=told)]) if told else plan
+
+    monkeypatch.setattr(TotalsState, "_wants", later)
+    change_plans(monkeypatch, TotalsState, then)
+    assert breaks(Rules(transactions=False), REQUESTS)
+
+
 def test_when_a_configuration_follows_its_decision_it_breaks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -278,4 +335,4 @@ def test_when_offsets_are_committed_without_a_save_it_breaks(
         return plan
 
     change_plans(monkeypatch, stage, commit_always)
-    assert breaks(actions=CALM)
+    assert breaks(actions=CALM, seeds=150)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from outlay.usage import encode_usage
-from streams import counting
+from streams import counting, dead_letters
 from streams.batch import Batch
 from streams.flush import TRANSACTION_BYTES_MAX, Flush, Outgoing, Unit, cut
 from streams.flush import Offsets as FlushOffsets
@@ -19,7 +19,7 @@ from streams.writer import Fenced
 from tests.streams.flat import changelog, entries, outputs
 from tests.streams.test_totals import NOON, batch, new_partials, usage
 
-USAGE = "outlay.usage"
+USAGE, WANTS = "outlay.usage", "outlay.wants"
 USED = encode_usage([usage(NOON)])
 
 
@@ -60,7 +60,7 @@ class FailingWriter:
 class OneStage:
     """A stage of one partition, on a given writer."""
 
-    name, sources, changelogs = "partials", (USAGE,), ("changelog",)
+    name, sources, changelogs = "partials", (USAGE, WANTS), ("changelog",)
     comes_in_bursts = False
 
     def __init__(self, writer: FailingWriter) -> None:
@@ -81,7 +81,7 @@ async def owned_after_failure(writer: FailingWriter, do: Any) -> BaseException |
         failed.set_result(error)
 
     owned = Owned(OneStage(writer), 0, 0.01)
-    owned.begin({USAGE: 0}, {USAGE: 100}, fail)
+    owned.begin({USAGE: 0, WANTS: 0}, {USAGE: 100, WANTS: 0}, fail)
     error = None
     try:
         await do(owned)
@@ -103,7 +103,7 @@ def test_after_a_failed_write_nothing_is_written_any_more(error: Exception) -> N
         await owned.apply(batch((USED, NOON)))
 
     assert asyncio.run(owned_after_failure(writer, apply)) is error
-    assert (writer.writes, writer.offsets) == (2, {(USAGE, 0): 0})
+    assert (writer.writes, writer.offsets) == (2, {(USAGE, 0): 0, (WANTS, 0): 0})
 
 
 @pytest.mark.parametrize("fails_when_it_saves", [False, True])
@@ -117,16 +117,16 @@ def test_what_was_told_is_not_saved_after_a_failure(
 
     async def apply(owned: Owned) -> None:
         await apply_and_await(owned, writer)
-        assert writer.offsets == {(USAGE, 0): 1}
+        assert writer.offsets == {(USAGE, 0): 1, (WANTS, 0): 0}
         due[0] = False
         await apply_and_await(owned, writer)
-        assert writer.offsets == {(USAGE, 0): 1}
+        assert writer.offsets == {(USAGE, 0): 1, (WANTS, 0): 0}
         due[0] = fails_when_it_saves
         writer.fail_at = writer.writes + 1
         await owned.apply(batch((USED, NOON), start=owned.state.positions[USAGE]))
 
     assert isinstance(asyncio.run(owned_after_failure(writer, apply)), OSError)
-    assert (writer.writes, writer.offsets) == (writer.fail_at, {(USAGE, 0): 1})
+    assert (writer.writes, writer.offsets) == (writer.fail_at, {(USAGE, 0): 1, (WANTS, 0): 0})
 
 
 @pytest.mark.parametrize("is_due", [False, True])
@@ -137,14 +137,14 @@ def test_the_last_flush_saves_all(monkeypatch: pytest.MonkeyPatch, is_due: bool)
     async def run() -> FailingWriter:
         writer = FailingWriter(0, OSError())
         owned = Owned(OneStage(writer), 0, 0.01)
-        owned.begin({USAGE: 0}, {USAGE: 100}, _ignore)
+        owned.begin({USAGE: 0, WANTS: 0}, {USAGE: 100, WANTS: 0}, _ignore)
         await apply_and_await(owned, writer)
         assert bool(writer.offsets) == is_due
         await owned.close()
         return writer
 
     writer = asyncio.run(run())
-    assert writer.offsets == {(USAGE, 0): 1}
+    assert writer.offsets == {(USAGE, 0): 1, (WANTS, 0): 0}
     assert writer.rows == 2  # the floor, and a block of all entries
 
 
@@ -171,7 +171,7 @@ def test_after_a_failed_batch_nothing_is_written_any_more(
             await owned.apply(batch((USED, NOON)))
 
     assert isinstance(asyncio.run(owned_after_failure(writer, apply)), ZeroDivisionError)
-    assert (writer.writes, writer.offsets) == (1, {(USAGE, 0): 0})
+    assert (writer.writes, writer.offsets) == (1, {(USAGE, 0): 0, (WANTS, 0): 0})
 
 
 def test_a_batch_that_fails_during_a_write_is_never_written(
@@ -190,7 +190,7 @@ def test_a_batch_that_fails_during_a_write_is_never_written(
         writer = SlowWriter(0, OSError())
         writer.go_on = asyncio.Event()
         owned = Owned(OneStage(writer), 0, 0.01)
-        owned.begin({USAGE: 0}, {USAGE: 100}, _ignore)
+        owned.begin({USAGE: 0, WANTS: 0}, {USAGE: 100, WANTS: 0}, _ignore)
         await writer.first_write.wait()
         monkeypatch.setattr(counting, "decode_plain", lambda *run: 1 // 0)
         with pytest.raises(ZeroDivisionError):
@@ -210,7 +210,7 @@ async def _ignore(error: BaseException) -> None:
 def test_a_batch_that_is_all_dead_letters_is_taken_in_parts() -> None:
     """Thousands of them wait for a flush at most, however many messages come at once."""
     state = new_partials()
-    state.begin({USAGE: 0}, {USAGE: 100})
+    state.begin({USAGE: 0, WANTS: 0}, {USAGE: 100, WANTS: 0})
     bad = b"[" + b",".join([b"1"] * 10_000) + b"]"
     rest: Batch | None = batch(*[(bad, NOON)] * 5, (USED, NOON))
     letters = parts = 0
@@ -219,7 +219,7 @@ def test_a_batch_that_is_all_dead_letters_is_taken_in_parts() -> None:
         flush = state.flush(0)
         assert flush is not None
         count = sum("rejected" in m.topic for m in outputs(flush))
-        assert count <= 2 * counting.REJECTED_MAX
+        assert count <= 2 * dead_letters.REJECTED_MAX
         letters, parts = letters + count, parts + 1
     assert (letters, state.position) == (50_000, 6)
     assert parts > 1
@@ -249,7 +249,7 @@ def test_a_transaction_holds_so_many_bytes() -> None:
 def test_a_clock_that_is_set_back_stops_nothing() -> None:
     """Heartbeats go on; the next one is not an hour away."""
     state = new_partials()
-    state.begin({USAGE: 0}, {USAGE: 100})
+    state.begin({USAGE: 0, WANTS: 0}, {USAGE: 100, WANTS: 0})
     assert state.flush(7_200_000) is not None
     assert state.flush(3_600_000) is not None
     assert state.flush(3_600_500) is None

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outlay.scope import agent_key, is_agent_key
 from outlay.topics import TopicNames
 from outlay.usage import encode_usage
-from streams import counting, messages
+from schemas.messages import Want, WantsMessage
+from streams import counting, dead_letters, messages
 from streams import flush as flush_module
 from streams import partials as partials_module
+from streams.batch import Batch
 from streams.flush import Flush, Message
 from streams.partials import Partials
 from streams.saving import IDLE_SAVE_INTERVAL_MS, SAVE_INTERVAL_MS
@@ -29,6 +32,7 @@ from tests.streams.flat import (
     outputs,
     rows_of,
 )
+from tests.streams.simulated_broker import Record
 from tests.streams.test_totals import KEY, NOON, batch, begun, new_partials, usage
 
 TOPICS = TopicNames()
@@ -48,8 +52,31 @@ def told_entries(plan: Flush) -> dict[messages.Key, Entry]:
     }
 
 
+def committed(position: int, wants: int = 0) -> dict[tuple[str, int], int]:
+    """What is committed of both topics that are read."""
+    return {(TOPICS.usage, 0): position, (TOPICS.wants, 0): wants}
+
+
+def wide(rows: dict[messages.Key, Entry]) -> dict[messages.Key, Entry]:
+    """Without those of agents, which are told where they are wanted."""
+    return {key: entry for key, entry in rows.items() if not is_agent_key(key[0])}
+
+
 def used(agent_id: str = "a") -> bytes:
     return encode_usage([usage(NOON, agent_id=agent_id)])
+
+
+def want(agent_id: str, offset: int, *, wanted: bool = True) -> bytes:
+    """What the totals send when a request at an offset makes a budget, or takes it away."""
+    wish = Want(agent_key("acme", agent_id), offset, wanted)
+    return messages.encode(WantsMessage(0, [wish]))
+
+
+def wanting(*agent_ids: str) -> Batch:
+    """The first of the wants: some agents are wanted."""
+    values = [want(agent_id, n) for n, agent_id in enumerate(agent_ids)]
+    records = [Record(n, None, value, 0) for n, value in enumerate(values)]
+    return Batch(TOPICS.wants, 0, records, 0, len(records))
 
 
 def saved_plan(partials: Partials) -> Flush:
@@ -61,13 +88,13 @@ def saved_plan(partials: Partials) -> Flush:
 def saved_partials() -> Partials:
     """With a message counted and saved at START_MS."""
     partials = begun(new_partials())
-    assert offsets(saved_plan(partials)) == {(TOPICS.usage, 0): 1}
+    assert offsets(saved_plan(partials)) == committed(1)
     return partials
 
 
 def test_an_owner_commits_at_once_also_where_nothing_is() -> None:
     """Else messages that come and go while nobody owns the partition would not be missed."""
-    assert offsets(flushed(begun(new_partials()), START_MS)) == {(TOPICS.usage, 0): 0}
+    assert offsets(flushed(begun(new_partials()), START_MS)) == committed(0)
 
 
 def test_an_idle_partition_saves_every_hour() -> None:
@@ -75,7 +102,7 @@ def test_an_idle_partition_saves_every_hour() -> None:
     partials = saved_partials()
     ticks = range(START_MS, START_MS + 24 * IDLE_SAVE_INTERVAL_MS, 10 * SAVE_INTERVAL_MS)
     commits = [offsets(flushed(partials, now_ms)) for now_ms in ticks[1:]]
-    assert [each for each in commits if each] == [{(TOPICS.usage, 0): 1}] * 23
+    assert [each for each in commits if each] == [committed(1)] * 23
 
 
 def test_without_an_interval_each_flush_saves() -> None:
@@ -84,8 +111,8 @@ def test_without_an_interval_each_flush_saves() -> None:
     for position in range(3):
         partials.apply(batch((used(), NOON), start=position))
         plan = flushed(partials, START_MS + position)
-        assert offsets(plan) == {(TOPICS.usage, 0): position + 1}
-        assert rows_of(changelog(plan)) == told_entries(plan) != {}
+        assert offsets(plan) == committed(position + 1)
+        assert wide(rows_of(changelog(plan))) == told_entries(plan) != {}
 
 
 def test_a_flush_between_saves_only_tells_and_the_next_save_writes_it_once() -> None:
@@ -94,7 +121,7 @@ def test_a_flush_between_saves_only_tells_and_the_next_save_writes_it_once() -> 
     for position in (1, 2):
         partials.apply(batch((used(), NOON), start=position))
         plan = flushed(partials, START_MS + position)
-        assert len(told_entries(plan)) == 4
+        assert len(told_entries(plan)) == 2
         assert [(each.size, each.offsets) for each in plan.transactions] == [(0, {})]
         assert partials.flush(START_MS + position) is None
     plan = flushed(partials, START_MS + SAVE_INTERVAL_MS)
@@ -105,7 +132,7 @@ def test_a_flush_between_saves_only_tells_and_the_next_save_writes_it_once() -> 
         (b"2026-03 0 1", False),
         (b"2026-03 0 0", True),  # which holds old values alone
     ]
-    assert offsets(plan) == {(TOPICS.usage, 0): 3}
+    assert offsets(plan) == committed(3)
     plan = flushed(partials, START_MS + 2 * SAVE_INTERVAL_MS)  # a heartbeat
     assert (changelog(plan), offsets(plan)) == ([], {})
 
@@ -124,7 +151,7 @@ def test_what_a_save_counts_itself_is_saved_with_it(last: bool) -> None:
         {"acme", "b", "c"} if last else {"acme", "c"}
     )
     assert told_entries(plan).items() <= rows.items()
-    assert offsets(plan) == {(TOPICS.usage, 0): partials.position}
+    assert offsets(plan) == committed(partials.position)
 
 
 def test_the_last_flush_has_nothing_to_save_twice() -> None:
@@ -141,7 +168,7 @@ def test_too_much_that_waits_is_saved_at_once(monkeypatch: pytest.MonkeyPatch) -
         partials.apply(batch((used(agent_id), NOON), start=position))
         saved.append(offsets(flushed(partials, START_MS + position)))
     # The organization and the agent have two entries each.
-    assert saved == [{}, {}, {(TOPICS.usage, 0): 4}, {}]
+    assert saved == [{}, {}, committed(4), {}]
 
 
 def test_a_window_that_is_forgotten_before_it_is_saved_leaves_its_tombstones_alone() -> None:
@@ -177,7 +204,7 @@ def test_what_is_forgotten_since_a_replay_counted_it_is_not_told() -> None:
     partials.load("changelog", as_records([COUNTED]))
     begun(partials, 7)
     partials.apply(batch((used(), NOON), start=7))
-    assert offsets(flushed(partials, START_MS)) == {(TOPICS.usage, 0): 8}
+    assert offsets(flushed(partials, START_MS)) == committed(8)
     later = NOON + timedelta(days=41)
     partials.apply(batch((used(), NOON), (encode_usage([usage(later)]), later), start=8))
     plan = flushed(partials, START_MS + 1)
@@ -193,8 +220,9 @@ def test_what_a_replay_skips_is_told_again() -> None:
     partials = new_partials()
     partials.load("changelog", as_records([COUNTED]))
     begun(partials, 9)
+    partials.apply(wanting("a"))
     partials.apply(batch((used(), NOON), start=9))
-    agent = f"{KEY[0]}/agent:a"
+    agent = agent_key("acme", "a")
     told = told_entries(flushed(partials, START_MS))
     assert told[KEY] == Entry(9, 1, 1)
     assert told[agent, WINDOW] == Entry(9, 10**9, 1)
@@ -202,6 +230,7 @@ def test_what_a_replay_skips_is_told_again() -> None:
     partials = new_partials()
     partials.load("changelog", as_records([(m.key, m.value) for m in saved]))
     begun(partials, 0)
+    partials.apply(wanting("a"))
     partials.apply(batch((used(), NOON)))
     assert told_entries(flushed(partials, START_MS)).keys() == entries(partials).keys()
 
@@ -215,11 +244,11 @@ def test_a_full_state_is_emptied_by_any_flush(monkeypatch: pytest.MonkeyPatch) -
     assert partials.is_full
     flushed(partials, START_MS + 1)
     assert not partials.is_full
-    letters = b"[" + b",".join([b"1"] * counting.REJECTED_MAX) + b"]"
+    letters = b"[" + b",".join([b"1"] * dead_letters.REJECTED_MAX) + b"]"
     partials.apply(batch((letters, NOON), start=2))
     assert partials.is_full
     plan = flushed(partials, START_MS + 2)
-    assert sum(m.topic == TOPICS.rejected for m in outputs(plan)) == counting.REJECTED_MAX
+    assert sum(m.topic == TOPICS.rejected for m in outputs(plan)) == dead_letters.REJECTED_MAX
     assert offsets(plan) == {}
     assert not partials.is_full
     again = new_partials()
@@ -246,7 +275,8 @@ class Log:
         self.rows: list[Message] = []
         self.told: dict[messages.Key, Entry] = {}
         self.ever_told: set[tuple[messages.Key, Entry]] = set()
-        self.committed = 0
+        self.wants = wanting(*"abc").records
+        self.committed = self.committed_wants = 0
 
     def _message(self, number: int) -> tuple[bytes, datetime]:
         at = NOON + timedelta(days=self.rng.choice((0, 1)) + 21 * (number // 4))
@@ -257,9 +287,12 @@ class Log:
         """A newcomer: what the changelog holds, from the committed offset on."""
         owner = new_partials()
         owner.load("changelog", as_records(self.rows))
-        return begun(owner, self.committed)
+        return begun(owner, self.committed, self.committed_wants)
 
     def read(self, owner: Partials, count: int) -> None:
+        start = owner.positions[TOPICS.wants]
+        some = self.wants[start:][:count]
+        owner.apply(Batch(TOPICS.wants, 0, some, start, start + len(some)))
         for value in self.values[owner.position :][:count]:
             owner.apply(batch(value, start=owner.position))
 
@@ -278,9 +311,11 @@ class Log:
         self.ever_told.update(told_entries(plan).items())
 
     def _save(self, plan: Flush) -> None:
-        assert rows_of(changelog(plan)).items() <= self.ever_told, "saved before it was told"
+        rows = wide(rows_of(changelog(plan)))
+        assert rows.items() <= self.ever_told, "saved before it was told"
         self.rows += [(m.key, m.value) for m in changelog(plan)]
         self.committed = offsets(plan).get((TOPICS.usage, 0), self.committed)
+        self.committed_wants = offsets(plan).get((TOPICS.wants, 0), self.committed_wants)
 
 
 @given(st.integers(0, 2**32))
@@ -305,6 +340,7 @@ def test_a_crash_between_saves_is_exact(seed: int) -> None:
     whole.read(only, 100)
     only.flush(now_ms, last=True)
     assert log.committed == owner.position == len(log.values)
+    assert log.committed_wants == len(log.wants)
     assert entries(owner) == entries(log.owner()) == entries(only)
     for (scope, window), (cost_nano, executions) in entries(only).items():
         told = log.told[scope, window]

@@ -20,6 +20,7 @@ from streams.flush import Outgoing
 from streams.partials import Partials
 from streams.placing import TOGETHER_MIN, partitions_of
 from tests.streams.flat import changelog, entries_of, held, outputs, rows_of
+from tests.streams.test_partials_saved import wanting
 from tests.streams.test_totals import NOON, batch, begun, usage
 
 
@@ -49,6 +50,7 @@ def test_a_flush_in_pieces_tells_each_entry_once(monkeypatch: pytest.MonkeyPatch
     partials = begun(
         Partials(0, topics=TopicNames(), changelog="changelog", totals_partitions=partitions)
     )
+    partials.apply(wanting(*(f"a{n}" for n in range(50))))
     for position in range(2):  # the second finds the entries of the first
         records = [
             usage(NOON + timedelta(hours=13 * (n % 2)), agent_id=f"a{n}", user_id=f"u{n % 5}")

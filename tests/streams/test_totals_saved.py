@@ -54,7 +54,10 @@ def test_what_was_merged_over_several_flushes_is_written_once(last: bool) -> Non
         assert (changelog(plan), offsets(plan)) == ([], {})
     plan = flushed(state, START_MS + (4 if last else SAVE_INTERVAL_MS), last=last)
     assert [m.key for m in changelog(plan)] == [b"2026-03 0 1", b"2026-03 0 0", b"progress"]
-    assert [m.value for m in changelog(plan)][1:] == [None, b'{"0":3}']
+    assert [m.value for m in changelog(plan)][1:] == [
+        None,
+        b'{"progress":{"0":3},"wants":{"0":-1}}',
+    ]
     assert rows_of(changelog(plan)) == {KEY: Entry(3, 4 * 10**9, 4)}
     assert offsets(plan) == {(TOPICS.partials, 0): 4, (TOPICS.budgets, 0): 1}
     again = flushed(state, START_MS + 3 * SAVE_INTERVAL_MS)  # the watermark's beat
