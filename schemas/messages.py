@@ -75,6 +75,9 @@ class PartialsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     none. `floor_day` is the day ordinal of the newest message of the usage partition, 0 when it has
     seen none.
 
+    What is `asked` for is told because it is wanted, not because it has changed: the agents had
+    used it before.
+
     On the same way the owner of an organization's scope tells all totals partitions the defaults
     for its alerts: a message of its own, with no entries, and with the scope's key.
     """
@@ -85,6 +88,7 @@ class PartialsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     entries: Block = NOTHING_TOLD
     alert_defaults: dict[str, AlertDefaults] = {}
     wants: int = -1
+    asked: bool = False
 
 
 class Want(msgspec.Struct, frozen=True):

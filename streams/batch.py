@@ -54,6 +54,11 @@ class Batch:
         self.lag = lag
         self.timestamp = records[-1].timestamp if records else 0
 
+    def rest(self, records: Sequence[SourceRecord], taken: int) -> Batch:
+        """What is left when so many of its records, of those that are unseen, were taken."""
+        start = records[taken].offset
+        return Batch(self.topic, self.partition, records[taken:], start, self.end, self.lag)
+
     @property
     def offset(self) -> int:
         """The last offset covered; Faust takes it for the message's own."""

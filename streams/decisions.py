@@ -4,7 +4,9 @@ A state that changed is published at once, and so are numbers that moved while t
 are once per refresh. A watermark says
 how far in each usage partition the published decisions reach, so it never passes a decision that
 has moved and waits. After a take-over nothing is published before everything has been read that
-was there by then, so that no decision steps back; then every budget's decision is, once.
+was there by then, so that no decision steps back; then every budget's decision is, once. What
+was answered follows the decision that it led to: of a budget that awaits its totals, when it is
+in force.
 """
 
 from __future__ import annotations
@@ -103,8 +105,7 @@ class Decisions:
             self._rules.pop(scope, None)
             if self._published.get(scope) != (None, state.version):
                 self._published[scope] = (None, state.version)
-                if state.budget is None or state.made > 1:  # else it had none before
-                    yield scope.encode(), None
+                yield scope.encode(), None  # where one is awaited, there may be one from before it
             return
         version, rules = self._rules.get(scope, (-1, None))
         if rules is None or version != state.version:
@@ -136,7 +137,8 @@ class Decisions:
         """What was answered, behind the decisions that it led to."""
         answered, self._outcomes = self._outcomes, []
         for number, (scope, answer) in enumerate(answered, 1):
-            if scope in self._budgets.awaited and len(answered) - number < ANSWERS_WAIT_MAX:
+            waits = answer.accepted and scope in self._budgets.awaited
+            if waits and len(answered) - number < ANSWERS_WAIT_MAX:
                 self._outcomes.append((scope, answer))
             else:
                 yield _outcome(scope, answer, now)

@@ -39,12 +39,10 @@ class Entries:
         month = self._months.get(month_of(window))
         return None if month is None else month.entry(scope, window)
 
-    def places(self, scope: str) -> Iterator[tuple[Windows, Slots]]:
-        """All entries of a scope, by the windows of a month."""
+    def standing(self, scopes: Sequence[str]) -> Iterator[tuple[Windows, Slots]]:
+        """All entries of some scopes, by window."""
         for month in self._months.values():
-            windows, slots = month.places(scope)
-            if windows:
-                yield windows, slots
+            yield from month.standing(scopes)
 
     # -- changing
 

@@ -53,13 +53,12 @@ class Month:
         slot, table = self._slots.get(scope), self.windows.get(window)
         return None if slot is None or table is None else table.entry(slot)
 
-    def places(self, scope: str) -> tuple[Windows, Slots]:
-        """The windows in which a scope has an entry, and its slot."""
-        slot = self._slots.get(scope)
-        if slot is None:
-            return (), np.empty(0, np.intp)
-        windows = tuple(w for w, table in self.windows.items() if table.entry(slot) is not None)
-        return windows, np.array([slot])
+    def standing(self, scopes: Sequence[str]) -> Iterator[tuple[Windows, Slots]]:
+        """The entries that some scopes have, by window."""
+        found = [slot for slot in map(self._slots.get, scopes) if slot is not None]
+        slots = np.array(found, np.intp)
+        for window, table in self.windows.items():
+            yield (window,), slots[table.has(slots)]
 
     def rows(self, windows: Windows, slots: Slots) -> tuple[list[str], dict[str, Rows]]:
         """The scopes of some slots, and their entries in some windows."""

@@ -128,7 +128,8 @@ class Owned:
                 self._room.clear()
                 self._urgent.set()
                 await self._room.wait()
-        self._behind = batch.lag > 0
+        if batch.topic == self.stage.sources[0]:  # of the others there is little
+            self._behind = batch.lag > 0
         if self._rests and not self._behind:
             self._urgent.set()
 

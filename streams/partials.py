@@ -24,8 +24,8 @@ from streams.telling import Teller
 from streams.wants import Wants
 
 DIRTY_MAX = 500_000
-"""How many entries may wait for a flush in a replay before the stage stops reading, counted anew
-each time that they are met."""
+"""How many entries may wait for a flush, in a replay or since they are wanted, before the stage
+stops reading; counted anew each time that they are met."""
 
 SETTLED_TOGETHER_MAX = 3_000
 """How many scopes are added to the entries and told at a time: what stays in the processor's cache,
@@ -62,6 +62,7 @@ class Partials:
         self._floor = Floor()
         self._counting = Counting(topics.usage, partition, self._floor)
         self._dirty = Marks()
+        self._asked = Marks()
         self._saves = Saves(partition, save_interval_ms)
         self._replay_until = -1
         self._told: dict[str, int] = {}
@@ -110,16 +111,15 @@ class Partials:
     # -- reading
 
     def apply(self, batch: Batch) -> Batch | None:
-        """Count a batch of usage messages; returns the rest of it when dead letters pile up.
+        """Count a batch of usage messages, or take over one of wants.
 
-        One of wants is taken over whole.
+        Returns the rest of it when too much waits for a flush.
 
         Raises:
             GapError: messages before it are missing.
         """
         if batch.topic == self._topics.wants:
-            self._take_wants(batch)
-            return None
+            return self._take_wants(batch)
         records = unseen(batch, self.position)
         if not records:
             self.position = max(self.position, batch.end)
@@ -134,26 +134,28 @@ class Partials:
                 taken += self._counting.count(records, taken)
         return self._rest(batch, records, taken)
 
-    def _take_wants(self, batch: Batch) -> None:
-        for record in unseen(batch, self._wants_position):
+    def _take_wants(self, batch: Batch) -> Batch | None:
+        records = unseen(batch, self._wants_position)
+        for taken, record in enumerate(records):
+            if self.is_full:
+                self._wants_position = record.offset
+                return batch.rest(records, taken)
             try:
                 message = wants.decode_wants(record.value)
             except ValueError as error:
                 self._counting.reject(batch.topic, record, str(error))
                 continue
-            for scope in self.wants.take(message):
-                for windows, slots in self.entries.places(scope):
-                    self._dirty.add(windows, slots)
+            for windows, slots in self.entries.standing(self.wants.take(message)):
+                self._asked.add(windows, slots)
         self._wants_position = max(self._wants_position, batch.end)
+        return None
 
     def _rest(self, batch: Batch, records: Sequence[SourceRecord], taken: int) -> Batch | None:
         if taken == len(records):
             self.position = batch.end
             return None
         self.position = records[taken].offset
-        return Batch(
-            batch.topic, batch.partition, records[taken:], self.position, batch.end, batch.lag
-        )
+        return batch.rest(records, taken)
 
     def _replayed(self, records: Sequence[SourceRecord]) -> int:
         """How many of the records some entry may contain already."""
@@ -186,7 +188,7 @@ class Partials:
     @property
     def is_full(self) -> bool:
         """Whether so much waits for a flush that reading should pause."""
-        return self._counting.is_full or self._dirty.size >= DIRTY_MAX
+        return self._counting.is_full or self._dirty.size + self._asked.size >= DIRTY_MAX
 
     def take_counts(self) -> Mapping[Count, int]:
         """What was seen since the last time; a replay counts again."""
@@ -226,7 +228,8 @@ class Partials:
             yield from map(self._saved, self.entries.forget(self._floor.forgets))
         for letter in self._counting.letters.to(self._topics.rejected):
             yield Unit(told=[letter])
-        yield from self._tell_dirty()
+        yield from self._tell_marked(self._dirty)
+        yield from self._tell_marked(self._asked, asked=True)
         yield from self._settle()
         yield from self._teller.end(self._floor.day, self.position - 1)
         if saves:
@@ -236,15 +239,16 @@ class Partials:
     def _saved(self, message: Message) -> Unit:
         return Unit(changelog=[Outgoing(self._changelog, self.partition, [message])])
 
-    def _tell_dirty(self) -> Iterator[Unit]:
-        """Tell what a replay has met, and what is wanted now."""
-        for marked, slots in self._dirty.take():
+    def _tell_marked(self, marks: Marks, *, asked: bool = False) -> Iterator[Unit]:
+        """Tell what a replay has met, or what is wanted now."""
+        day = self._floor.day
+        for marked, slots in marks.take():
             # What was forgotten since goes with the next save.
             if windows := tuple(w for w in marked if not self._floor.forgets(w)):
                 for some in _thousands(len(slots)):
                     scopes, rows = self.entries.rows(windows, slots[some])
                     places = self.wants.told(scopes)
-                    yield from self._teller.tell_some(self._floor.day, scopes, rows, places)
+                    yield from self._teller.tell_some(day, scopes, rows, places, asked=asked)
 
     def _settle(self) -> Iterator[Unit]:
         """Add to the entries what was summed beside them: they contain all that was applied."""

@@ -38,21 +38,29 @@ class Teller:
         scopes: Sequence[str],
         tables: Mapping[str, Rows],
         places: Sequence[int],
+        *,
+        asked: bool = False,
     ) -> Iterator[Unit]:
         """Those of the scopes that stand at some places."""
         if len(places) == len(scopes):
-            yield from self.tell(floor_day, scopes, tables)
+            yield from self.tell(floor_day, scopes, tables, asked=asked)
         elif places:
             some = list(map(scopes.__getitem__, places))
             rows = {window: table[places] for window, table in tables.items()}
-            yield from self.tell(floor_day, some, rows)
+            yield from self.tell(floor_day, some, rows, asked=asked)
 
     def tell(
-        self, floor_day: int, scopes: Sequence[str], tables: Mapping[str, Rows]
+        self,
+        floor_day: int,
+        scopes: Sequence[str],
+        tables: Mapping[str, Rows],
+        *,
+        asked: bool = False,
     ) -> Iterator[Unit]:
         """Entries of some scopes: by window, in the scopes' order, and split by size.
 
-        The last part for each partition is kept back: the progress goes with it.
+        The last part for each partition is kept back, since the progress goes with it; but of what
+        is asked for none is.
         """
         targets = np.array(partitions_of([s.encode() for s in scopes], len(self._lasts)))
         for target in np.unique(targets).tolist():
@@ -60,6 +68,9 @@ class Teller:
             its_scopes = list(map(scopes.__getitem__, at.tolist()))
             told = block(its_scopes, {window: rows[at] for window, rows in tables.items()})
             for piece in pieces(its_scopes, len(tables)):
+                if asked:
+                    yield self._unit(target, floor_day, None, cut(told, piece), asked=True)
+                    continue
                 last, self._lasts[target] = self._lasts[target], cut(told, piece)
                 if last is not None:
                     yield self._unit(target, floor_day, None, last)
@@ -70,8 +81,18 @@ class Teller:
             self._lasts[target] = None
             yield self._unit(target, floor_day, progress, last or NOTHING_TOLD)
 
-    def _unit(self, target: int, floor_day: int, progress: int | None, told: Block) -> Unit:
+    def _unit(
+        self,
+        target: int,
+        floor_day: int,
+        progress: int | None,
+        told: Block,
+        *,
+        asked: bool = False,
+    ) -> Unit:
         wants = -1 if progress is None else self._wants.taken.get(target, -1)
-        message = PartialsMessage(self._partition, floor_day, progress, told, wants=wants)
+        message = PartialsMessage(
+            self._partition, floor_day, progress, told, wants=wants, asked=asked
+        )
         value = messages.encode(message)
         return Unit(told=[Outgoing(self._topic, target, [(None, value)])])

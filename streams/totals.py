@@ -23,7 +23,7 @@ class Reached(msgspec.Struct, frozen=True):
     """How far the usage partitions have told, by partition: their progress, and the wants."""
 
     progress: dict[int, int]
-    wants: dict[int, int] = {}
+    wants: dict[int, int]
 
 
 _decode_reached = msgspec.json.Decoder(Reached).decode
@@ -89,7 +89,8 @@ class Totals:
         partition, told = message.partition, message.entries
         forgotten = list(filter(self.floor.forgets, told.windows))
         if forgotten:  # here: they never start again
-            self.late += len(forgotten) * len(told.scopes)
+            if not message.asked:
+                self.late += len(forgotten) * len(told.scopes)
             kept = {w: told.windows[w] for w in told.windows if w not in forgotten}
             told = Block(told.scopes, kept)
         if told.windows:

@@ -137,15 +137,18 @@ class TotalsState:
             self._reject(self._topics.partials, record, record.value, reason)
             return
         windows = self.totals.merge(message)
-        states, awaited = self.budgets.states, self.budgets.awaited
+        states = self.budgets.states
         concerned = set(filter(states.__contains__, message.entries.scopes)) if states else set()
-        if awaited:
-            concerned = {scope for scope in concerned if scope not in awaited}
-            self._arrive()
         if windows and concerned:
             self.decisions.moved(concerned)
-            for window in windows:
-                self.crossings.moved(window, concerned)
+            if message.asked:  # as where a budget was made: its past windows are not looked at
+                for scope in concerned:
+                    self.crossings.changed(scope)
+            else:
+                for window in windows:
+                    self.crossings.moved(window, concerned)
+        if self.budgets.awaited:
+            self._arrive()
         if message.alert_defaults:
             newer = self.crossings.defaults.take(message.alert_defaults)
             self.crossings.told_defaults(newer)

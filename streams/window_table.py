@@ -57,6 +57,13 @@ class WindowTable:
         numbers: list[int] = self._rows[at].tolist()
         return numbers
 
+    def has(self, slots: Slots) -> NDArray[np.bool_]:
+        """Which of some slots have an entry."""
+        found = np.zeros(len(slots), np.bool_)
+        known = slots < len(self._at)
+        found[known] = self._at[slots[known]] != _NO_ROW
+        return found
+
     def rows(self, slots: Slots) -> Rows:
         """The entries of some slots, all of which have one."""
         found: Rows = self._rows[self._at[slots]]

@@ -211,7 +211,7 @@ def test_when_what_is_wanted_is_told_from_then_on_only_it_breaks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What an agent had used before its budget was made would not count."""
-    monkeypatch.setattr(Entries, "places", lambda self, scope: iter(()))
+    monkeypatch.setattr(Entries, "standing", lambda self, scopes: iter(()))
     assert breaks(actions=REQUESTS)
 
 

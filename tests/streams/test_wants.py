@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from outlay.topics import TopicNames
 from outlay.usage import encode_usage
 from schemas.messages import PartialsMessage, Want, WantsMessage
 from streams import decisions, messages, wants
+from streams import partials as partials_module
 from streams.batch import Batch
 from streams.flush import Flush
 from streams.totals_state import TotalsState
@@ -90,6 +92,20 @@ def test_an_agent_is_told_where_it_is_wanted_with_all_that_was_counted_before() 
     assert reached(fourth) == [(2, 9)]
 
 
+def test_an_agent_is_told_in_those_windows_that_it_has() -> None:
+    """There may be windows of its month from before it was met."""
+    partials = begun(new_partials())
+    later = NOON + timedelta(days=1)
+    many = encode_usage([usage(later, agent_id=f"a{n}") for n in range(100)])
+    for start, message in enumerate([(used("a"), NOON), (many, later)]):
+        partials.apply(batch(message, start=start))
+        flushed(partials, NOW_MS + start)
+    partials.apply(wanting("a99", "nobody"))
+    told = told_entries(flushed(partials, NOW_MS + 2))
+    scope = agent_key("acme", "a99")
+    assert told.keys() == {(scope, f"{later:%Y-%m-%d}"), (scope, MONTH)}
+
+
 def test_what_is_wanted_in_one_flush_with_its_usage_is_told_with_it() -> None:
     """The progress contains both."""
     partials = begun(new_partials())
@@ -144,6 +160,38 @@ def test_a_gap_in_the_wants_is_an_error() -> None:
     """An agent would not be told, and its budget count too little."""
     with pytest.raises(Exception, match="expected offset 0"):
         begun(new_partials()).apply(wants_at(1, want("a", 0)))
+
+
+def test_wants_that_come_again_step_back_nowhere() -> None:
+    """As after a seek to the committed offset."""
+    partials = begun(new_partials())
+    partials.apply(wants_at(0, want("a", 0), want("b", 1)))
+    partials.apply(wants_at(0, want("a", 0)))
+    assert partials.positions[TOPICS.wants] == 2
+
+
+def test_wants_are_taken_over_in_parts_when_much_is_to_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flush comes between, and each agent is told once, its windows each with all others'."""
+    monkeypatch.setattr(partials_module, "DIRTY_MAX", 3)
+    partials = begun(new_partials())
+    partials.apply(batch((used("a", "b", "c"), NOON)))
+    flushed(partials, NOW_MS)
+    rest = partials.apply(wants_at(0, want("a", 0), want("b", 1), want("c", 2)))
+    assert rest is not None
+    assert (rest.start, partials.positions[TOPICS.wants]) == (2, 2)
+    plan = flushed(partials, NOW_MS + 1)
+    assert {scope for scope, _ in told_entries(plan)} == {AGENT, OTHER}
+    told = [messages.decode_partials(m.value or b"") for m in outputs(plan)]
+    assert [(list(each.entries.windows), each.asked) for each in told] == [
+        ([DAY], True), ([MONTH], True), ([], False),
+    ]  # fmt: skip
+    assert reached(plan) == [(0, 1)]
+    assert partials.apply(rest) is None
+    assert {scope for scope, _ in told_entries(flushed(partials, NOW_MS + 2))} == {
+        agent_key("acme", "c")
+    }
 
 
 def test_many_wants_are_told_in_messages_of_a_bounded_size() -> None:
@@ -206,6 +254,19 @@ class Totals:
         record = Record(at, None, messages.encode(told), self.now_ms)
         self.state.apply(Batch(TOPICS.partials, 0, [record], at, at + 1))
 
+    def hear_asked(self, partition: int, window: str, executions: int) -> None:
+        """A partition tells of a window because it is asked."""
+        at = self.state.positions[TOPICS.partials]
+        block = block_of({window: {AGENT: Entry(0, 10**9, executions)}})
+        told = PartialsMessage(partition, NOON.toordinal(), None, block, asked=True)
+        record = Record(at, None, messages.encode(told), self.now_ms)
+        self.state.apply(Batch(TOPICS.partials, 0, [record], at, at + 1))
+
+    def alerts(self) -> list[bytes | None]:
+        """The keys of the alerts of a flush."""
+        self.flush()
+        return [m.key for m in outputs(self.plan) if m.topic == TOPICS.alerts]
+
     def flush(self) -> dict[bytes, bytes | None]:
         """What goes to the decisions topic, by key."""
         self.now_ms += 100
@@ -226,20 +287,25 @@ def totals() -> Totals:
     return totals
 
 
+def in_force(published: dict[bytes, bytes | None]) -> bool:
+    """Whether the agent has a decision, or the request its answer."""
+    return published.get(KEY) is not None or OUTCOME in published
+
+
 KEY, OUTCOME = AGENT.encode(), OUTCOME_PREFIX + AGENT.encode()
 
 
 def test_an_agents_budget_is_in_force_when_all_partitions_have_told(totals: Totals) -> None:
     """And is answered then."""
     totals.ask(monthly_budget_usd=100)
-    assert not {KEY, OUTCOME} & totals.flush().keys()
+    assert not in_force(totals.flush())
     told = [m for m in outputs(totals.plan) if m.topic == TOPICS.wants]
     assert [m.partition for m in told] == [0, 1]
     assert {m.value for m in told} == {messages.encode(WantsMessage(0, [Want(AGENT, 0, True)]))}
     totals.hear(0, 5, 0, AGENT)
-    assert not {KEY, OUTCOME} & totals.flush().keys()
+    assert not in_force(totals.flush())
     totals.hear(1, None, -1, AGENT)  # a part: its progress comes with another
-    assert not {KEY, OUTCOME} & totals.flush().keys()
+    assert not in_force(totals.flush())
     totals.hear(1, 7, 0)
     published = totals.flush()
     decision = decode_decision(published[KEY] or b"")
@@ -286,7 +352,7 @@ def test_wants_count_with_a_progress_that_is_not_behind(totals: Totals) -> None:
     totals.ask(monthly_budget_usd=100)
     totals.hear(1, 8, 0)
     totals.hear(0, 3, 0, AGENT)  # a successor that is reading again what was told before
-    assert KEY not in totals.flush()
+    assert not in_force(totals.flush())
     assert totals.state.totals.progress == {0: 4, 1: 8}
     totals.hear(0, 4, 0, AGENT)
     assert KEY in totals.flush()
@@ -307,7 +373,7 @@ def test_a_budget_that_is_made_anew_waits_anew(totals: Totals) -> None:
     assert sent == [messages.encode(WantsMessage(0, [Want(AGENT, 1, False), Want(AGENT, 2, True)]))]
     totals.hear(0, 4, 1)
     totals.hear(1, 7, 2)
-    assert KEY not in totals.flush()
+    assert not in_force(totals.flush())
     totals.hear(0, 5, 2, AGENT)
     assert decode_decision(totals.flush()[KEY] or b"").version == 3
 
@@ -333,6 +399,53 @@ def test_no_alert_is_looked_for_before_a_budget_is_in_force(totals: Totals) -> N
     totals.hear(1, 7, 0, AGENT)
     totals.flush()
     assert {m.key for m in outputs(totals.plan) if m.topic == TOPICS.alerts} == {KEY}
+
+
+def test_no_alert_of_a_past_window_comes_of_a_budget_that_is_made(totals: Totals) -> None:
+    """Also where a usage partition tells again what it was asked for, or a new owner reads it."""
+    before = "2026-02"
+    totals.ask(monthly_execution_limit=1)
+    totals.hear_asked(0, before, 9)
+    totals.hear(0, 4, 0)
+    totals.hear(1, 7, 0)
+    assert totals.alerts() == []
+    totals.hear_asked(0, before, 9)
+    assert totals.alerts() == []
+    totals.restart()
+    totals.hear_asked(0, before, 9)
+    assert totals.alerts() == []
+    totals.hear_asked(0, MONTH, 9)  # counted anew by a successor, before it heard of the want
+    assert set(totals.alerts()) == {KEY}
+
+
+def test_what_is_asked_for_and_was_forgotten_is_not_late(totals: Totals) -> None:
+    """Nobody has sent it too late."""
+    totals.hear_asked(0, "2024-01", 1)
+    assert totals.state.take_counts()["late"] == 0
+
+
+def test_a_refusal_does_not_wait(totals: Totals) -> None:
+    """It does not depend on what was used."""
+    totals.ask(monthly_budget_usd=100)
+    totals.flush()
+    totals.ask(monthly_budget_usd=-1)
+    published = totals.flush()
+    assert b'"accepted":false' in (published[OUTCOME] or b"")
+    assert published.get(KEY) is None
+
+
+def test_budgets_that_were_in_force_are_known_whatever_the_order_of_the_changelog(
+    totals: Totals,
+) -> None:
+    """And those that were not wait on."""
+    for scope in (OTHER, AGENT, agent_key("acme", "c")):
+        totals.ask(scope, monthly_budget_usd=100)
+    totals.hear(0, 4, 1)
+    totals.hear(1, 7, 1)
+    totals.flush()
+    totals.tables["B"].sort(reverse=True)
+    totals.restart()
+    assert list(totals.state.budgets.awaited) == [agent_key("acme", "c")]
 
 
 @pytest.mark.parametrize("told", [0, 1, 2])
