@@ -30,7 +30,7 @@ class Wants:
     def __init__(self) -> None:
         self.taken: dict[int, int] = {}
         """By totals partition, the offset of the last budget request that is taken over."""
-        self._agents: set[str] = set()
+        self._agents: dict[str, int] = {}  # those that are wanted, by which request
         self._dirty: set[str] = set()
         self._taken_dirty = False
 
@@ -39,30 +39,33 @@ class Wants:
         if key == messages.WANTS_KEY:
             self.taken = {} if value is None else messages.decode_offsets(value)
         elif value is None:
-            self._agents.discard(_scope_of(key))
+            self._agents.pop(_scope_of(key), None)
         else:
-            self._agents.add(_scope_of(key))
+            self._agents[_scope_of(key)] = messages.decode_int(value)
 
     def take(self, message: WantsMessage) -> list[str]:
         """Take over wants; returns the agents whose entries are to be told now.
 
-        A want that was taken over before changes nothing: a replay on either side brings it again.
+        A replay on either side brings some again. What an agent's later want has overruled changes
+        nothing; an agent that is wanted once more after it was let go is let go once more behind
+        it.
         """
         wanted: dict[str, None] = {}
         taken = self.taken.get(message.partition, -1)
         for want in message.wants:
-            if want.offset <= taken:
+            taken = max(taken, want.offset)
+            if want.offset <= self._agents.get(want.scope, -1):
                 continue
-            taken = want.offset
             if want.wanted:
-                self._agents.add(want.scope)
+                self._agents[want.scope] = want.offset
                 wanted[want.scope] = None
             else:
-                self._agents.discard(want.scope)
+                self._agents.pop(want.scope, None)
                 wanted.pop(want.scope, None)
             self._dirty.add(want.scope)
+        if taken != self.taken.get(message.partition):
+            self.taken[message.partition] = taken
             self._taken_dirty = True
-        self.taken[message.partition] = taken
         return list(wanted)
 
     def told(self, scopes: Sequence[str]) -> list[int]:
@@ -73,7 +76,7 @@ class Wants:
     def wanted(self, agents: Sequence[str]) -> list[int]:
         """The same of scopes that all are agents."""
         wanted = self._agents
-        if wanted.isdisjoint(agents):
+        if wanted.keys().isdisjoint(agents):
             return []
         return [at for at, scope in enumerate(agents) if scope in wanted]
 
@@ -83,7 +86,8 @@ class Wants:
         How far it goes comes last: what a crash cuts off is taken over again.
         """
         for scope in self._dirty:
-            yield _key(scope), b"true" if scope in self._agents else None
+            offset = self._agents.get(scope)
+            yield _key(scope), None if offset is None else messages.encode(offset)
         if self._taken_dirty:
             yield messages.WANTS_KEY, messages.encode(self.taken)
         self._dirty.clear()

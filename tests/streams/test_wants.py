@@ -132,17 +132,31 @@ def test_a_successor_tells_what_was_wanted_of_its_predecessor() -> None:
     assert reached(plan) == [(0, 7)]
 
 
-def test_a_want_that_comes_again_changes_nothing() -> None:
-    """A replay of the owner's brings it behind what it decided later."""
+def test_a_replay_of_wants_comes_to_the_same() -> None:
+    """A new owner brings them again, behind what its predecessor has decided."""
     several = Wants()
-    first = [Want(AGENT, 3, True), Want(OTHER, 4, True), Want(AGENT, 5, False)]
-    assert several.take(WantsMessage(1, first)) == [OTHER]
+    sent = [
+        Want(AGENT, 3, True), Want(OTHER, 4, True), Want(OTHER, 5, False), Want(AGENT, 6, False),
+        Want(AGENT, 7, True),
+    ]  # fmt: skip
+    assert several.take(WantsMessage(1, sent)) == [AGENT]
     list(several.take_changes())
-    assert several.take(WantsMessage(1, first[:1])) == []
-    assert several.told([AGENT, OTHER, TEAM]) == [1, 2]
-    assert list(several.take_changes()) == []
-    assert several.take(WantsMessage(0, first[:1])) == [AGENT]  # another partition's own count
-    assert several.taken == {1: 5, 0: 3}
+    for want_again in sent:
+        several.take(WantsMessage(1, [want_again]))
+        assert 0 in several.told([AGENT])  # all the time: its progress says so
+        assert several.taken == {1: 7}
+    assert several.told([AGENT, OTHER, TEAM]) == [0, 2]
+    assert list(several.take_changes()) == [(b"wants " + OTHER.encode(), None)]
+    assert several.take(WantsMessage(1, sent)) == []
+
+
+def test_a_want_that_comes_late_is_taken_over() -> None:
+    """Where a new owner decides what its predecessor did not, or a message was lost before."""
+    several = Wants()
+    assert several.take(WantsMessage(1, [Want(AGENT, 9, True)])) == [AGENT]
+    assert several.take(WantsMessage(1, [Want(OTHER, 4, True)])) == [OTHER]
+    assert several.told([AGENT, OTHER]) == [0, 1]
+    assert several.taken == {1: 9}
 
 
 def test_what_is_no_wants_message_is_a_dead_letter() -> None:
