@@ -16,6 +16,7 @@ from bench.usage import Sample, Sums
 from bench.workers import POLL_INTERVAL_S, Workers
 from outlay.decision import decode_watermark
 from outlay.embedded import Broker
+from outlay.scope import is_agent_key
 from outlay.stack import Stack
 from outlay.stack.readiness import WorkersReady
 from schemas.settings import Settings
@@ -120,7 +121,7 @@ class Installation:
             for partition, scope, window, entry in self._entries(changelog):
                 part = partition, scope, window
                 is_newer = part not in parts or parts[part][0] <= entry[0]
-                if ("/agent:" in scope) == of_agents and is_newer:
+                if is_agent_key(scope) == of_agents and is_newer:
                     parts[part] = entry
         sums: Sums = {}
         for (_, scope, window), entry in parts.items():

@@ -17,6 +17,7 @@ SCOPE_KEYS_CACHE_MAX = 65_536
 
 ScopeKind = Literal["organization", "team", "user", "member", "agent"]
 
+_AGENT_PART = "/agent:"
 _PARTS = ("organization", "team", "user", "agent")
 _is_plain = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII).fullmatch  # what needs no percent-encoding
 
@@ -131,15 +132,12 @@ def agent_key(organization_id: str, agent_id: str) -> str:
 
 @lru_cache(maxsize=SCOPE_KEYS_CACHE_MAX)
 def _agent_prefix(organization_id: str) -> str:
-    return f"organization:{quote_id(organization_id)}/agent:"
+    return f"organization:{quote_id(organization_id)}{_AGENT_PART}"
 
 
 def is_agent_key(key: str) -> bool:
     """Whether a scope's key is an agent's; ids are percent-encoded, so that none looks like it."""
     return _AGENT_PART in key
-
-
-_AGENT_PART = "/agent:"
 
 
 def quote_id(value: str) -> str:

@@ -102,26 +102,15 @@ def _declare_agents(app: App, settings: Settings, names: TopicNames) -> None:
     def topic(name: str, partitions: int) -> Any:
         return app.topic(name, partitions=partitions, key_type=bytes, value_type=bytes)
 
-    async def partials(stream: Any) -> None:
+    async def apply(stream: Any) -> None:
         async for event in stream.events():
             await app.ownership.apply(event.message.value)
 
-    async def wants(stream: Any) -> None:
-        async for event in stream.events():
-            await app.ownership.apply(event.message.value)
-
-    async def totals(stream: Any) -> None:
-        async for event in stream.events():
-            await app.ownership.apply(event.message.value)
-
-    async def budgets(stream: Any) -> None:
-        async for event in stream.events():
-            await app.ownership.apply(event.message.value)
-
-    app.agent(topic(names.usage, settings.usage_partitions), name="partials")(partials)
-    app.agent(topic(names.wants, settings.usage_partitions), name="wants")(wants)
-    app.agent(topic(names.partials, settings.totals_partitions), name="totals")(totals)
-    app.agent(topic(names.budgets, settings.totals_partitions), name="budgets")(budgets)
+    usage, totals = settings.usage_partitions, settings.totals_partitions
+    app.agent(topic(names.usage, usage), name="partials")(apply)
+    app.agent(topic(names.wants, usage), name="wants")(apply)
+    app.agent(topic(names.partials, totals), name="totals")(apply)
+    app.agent(topic(names.budgets, totals), name="budgets")(apply)
 
 
 def _ownership(

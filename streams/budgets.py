@@ -115,8 +115,7 @@ class Budgets:
             ValueError: an older version wrote it.
         """
         made = ((s, state.made_at) for s, state in self.states.items() if state.budget is not None)
-        self.awaited.load(made)
-        self.awaited.take_arrived(wants_taken)
+        self.awaited.load(made, wants_taken)
 
     @property
     def reaches(self) -> int:

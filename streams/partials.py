@@ -248,7 +248,7 @@ class Partials:
                 for some in _thousands(len(slots)):
                     scopes, rows = self.entries.rows(windows, slots[some])
                     places = self.wants.told(scopes)
-                    yield from self._teller.tell_some(day, scopes, rows, places, asked=asked)
+                    yield from self._teller.tell(day, scopes, rows, places, asked=asked)
 
     def _settle(self) -> Iterator[Unit]:
         """Add to the entries what was summed beside them: they contain all that was applied."""
@@ -257,11 +257,8 @@ class Partials:
             for some in _thousands(len(scopes)):
                 those = scopes[some]
                 _, rows = self.entries.add(those, windows, amounts[some], offset)
-                if are_agents:
-                    places = self.wants.wanted(those)
-                    yield from self._teller.tell_some(day, those, rows, places)
-                else:
-                    yield from self._teller.tell(day, those, rows)
+                places = self.wants.wanted(those) if are_agents else range(len(those))
+                yield from self._teller.tell(day, those, rows, places)
 
 
 def _thousands(count: int) -> Iterator[slice]:

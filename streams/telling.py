@@ -32,7 +32,7 @@ class Teller:
         self._wants = wants
         self._lasts: list[Block | None] = [None] * totals_partitions
 
-    def tell_some(
+    def tell(
         self,
         floor_day: int,
         scopes: Sequence[str],
@@ -41,27 +41,16 @@ class Teller:
         *,
         asked: bool = False,
     ) -> Iterator[Unit]:
-        """Those of the scopes that stand at some places."""
-        if len(places) == len(scopes):
-            yield from self.tell(floor_day, scopes, tables, asked=asked)
-        elif places:
-            some = list(map(scopes.__getitem__, places))
-            rows = {window: table[places] for window, table in tables.items()}
-            yield from self.tell(floor_day, some, rows, asked=asked)
-
-    def tell(
-        self,
-        floor_day: int,
-        scopes: Sequence[str],
-        tables: Mapping[str, Rows],
-        *,
-        asked: bool = False,
-    ) -> Iterator[Unit]:
-        """Entries of some scopes: by window, in the scopes' order, and split by size.
+        """Those entries that stand at some places of the scopes: by window, and split by size.
 
         The last part for each partition is kept back, since the progress goes with it; but of what
         is asked for none is.
         """
+        if not places:
+            return
+        if len(places) < len(scopes):
+            scopes = list(map(scopes.__getitem__, places))
+            tables = {window: rows[places] for window, rows in tables.items()}
         targets = np.array(partitions_of([s.encode() for s in scopes], len(self._lasts)))
         for target in np.unique(targets).tolist():
             at = np.flatnonzero(targets == target)

@@ -110,8 +110,10 @@ class Awaited:
     def __len__(self) -> int:
         return len(self._since)
 
-    def load(self, made_at: Iterable[tuple[str, int]]) -> None:
+    def load(self, made_at: Iterable[tuple[str, int]], taken: int) -> None:
         """The budgets of a changelog, with the offsets of the requests that made them.
+
+        All partitions have taken the wants over up to `taken`.
 
         Raises:
             ValueError: an agent's budget is without one.
@@ -119,7 +121,7 @@ class Awaited:
         found = sorted((at, scope) for scope, at in made_at if is_agent_key(scope))
         if found and found[0][0] < 0:
             raise ValueError(f"the budget of {found[0][1]} was written by an older version")
-        self._since = {scope: at for at, scope in found}
+        self._since = {scope: at for at, scope in found if at > taken}
 
     def changed(self, scope: str, offset: int, *, made: bool) -> None:
         """A request has made a scope's budget, or taken it away."""

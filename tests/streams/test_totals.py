@@ -52,7 +52,9 @@ def new_partials(partition: int = 0, save_interval_ms: int = SAVE_INTERVAL_MS) -
     )
 
 
-def new_totals(at_once_max: int = AT_ONCE_MAX, refresh_ms: int = 1_000) -> TotalsState:
+def new_totals(
+    at_once_max: int = AT_ONCE_MAX, refresh_ms: int = 1_000, usage_partitions: int = 1
+) -> TotalsState:
     return TotalsState(
         0,
         topics=TopicNames(),
@@ -61,7 +63,7 @@ def new_totals(at_once_max: int = AT_ONCE_MAX, refresh_ms: int = 1_000) -> Total
         alerts_changelog="A",
         partition_of=lambda scope: 0,
         partitions=1,
-        usage_partitions=1,
+        usage_partitions=usage_partitions,
         refresh_ms=refresh_ms,
         at_once_max=at_once_max,
     )

@@ -23,7 +23,6 @@ from streams import decisions, messages, wants
 from streams import partials as partials_module
 from streams.batch import Batch
 from streams.flush import Flush
-from streams.totals_state import TotalsState
 from streams.wants import Awaited, Wants
 from tests.streams.flat import (
     Entry,
@@ -36,7 +35,7 @@ from tests.streams.flat import (
 )
 from tests.streams.simulated_broker import Record
 from tests.streams.test_partials_saved import committed, told_entries, want, wanting
-from tests.streams.test_totals import NOON, batch, begun, new_partials, usage
+from tests.streams.test_totals import NOON, batch, begun, new_partials, new_totals, usage
 
 TOPICS = TopicNames()
 AGENT, OTHER, TEAM = agent_key("acme", "a"), agent_key("acme", "b"), "organization:acme/team:t"
@@ -236,17 +235,7 @@ class Totals:
 
     def restart(self) -> None:
         """A new owner, which has read all that was there."""
-        self.state = TotalsState(
-            0,
-            topics=TOPICS,
-            totals_changelog="T",
-            budgets_changelog="B",
-            alerts_changelog="A",
-            partition_of=lambda scope: 0,
-            partitions=1,
-            usage_partitions=2,
-            refresh_ms=0,
-        )
+        self.state = new_totals(refresh_ms=0, usage_partitions=2)
         for name, rows in self.tables.items():
             self.state.load(name, as_records(rows))
         positions = {TOPICS.partials: 0, TOPICS.budgets: 0}
@@ -260,19 +249,18 @@ class Totals:
 
     def hear(self, partition: int, progress: int | None, taken: int, *scopes: str) -> None:
         """What a usage partition tells: a dollar for each message, of some scopes."""
-        at = self.state.positions[TOPICS.partials]
         entry = Entry(progress or 0, ((progress or 0) + 1) * 10**9, 1)
         rows = dict.fromkeys(scopes, entry)
         block = block_of({DAY: rows, MONTH: rows}) if rows else block_of({})
-        told = PartialsMessage(partition, NOON.toordinal(), progress, block, wants=taken)
-        record = Record(at, None, messages.encode(told), self.now_ms)
-        self.state.apply(Batch(TOPICS.partials, 0, [record], at, at + 1))
+        self._apply(PartialsMessage(partition, NOON.toordinal(), progress, block, wants=taken))
 
     def hear_asked(self, partition: int, window: str, executions: int) -> None:
         """A partition tells of a window because it is asked."""
-        at = self.state.positions[TOPICS.partials]
         block = block_of({window: {AGENT: Entry(0, 10**9, executions)}})
-        told = PartialsMessage(partition, NOON.toordinal(), None, block, asked=True)
+        self._apply(PartialsMessage(partition, NOON.toordinal(), None, block, asked=True))
+
+    def _apply(self, told: PartialsMessage) -> None:
+        at = self.state.positions[TOPICS.partials]
         record = Record(at, None, messages.encode(told), self.now_ms)
         self.state.apply(Batch(TOPICS.partials, 0, [record], at, at + 1))
 
