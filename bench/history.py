@@ -143,12 +143,7 @@ class _Load:
 
     def close(self) -> None:
         """Delete the topics."""
-
-        async def delete() -> None:
-            async with kafka.admin(self._servers) as admin:
-                await admin.delete_topics(self._topics)
-
-        asyncio.run(delete())
+        asyncio.run(kafka.delete_topics(self._servers, self._topics))
 
 
 def _teams(usage: Usage, month: str) -> dict[str, list[int]]:

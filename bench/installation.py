@@ -91,8 +91,7 @@ class Installation:
         async def run() -> None:
             specs = topic_specs(self.settings)
             names = [s.name for s in specs if s.name != self.settings.topics.usage]
-            async with kafka.admin(self.servers) as admin:
-                await admin.delete_topics(names)
+            await kafka.delete_topics(self.servers, names)
             self._new_group()
             await ensure_topics(self.settings)
 
@@ -100,12 +99,8 @@ class Installation:
 
     def delete(self) -> None:
         """Delete all topics: what was measured is no longer needed."""
-
-        async def run() -> None:
-            async with kafka.admin(self.servers) as admin:
-                await admin.delete_topics([spec.name for spec in topic_specs(self.settings)])
-
-        asyncio.run(run())
+        names = [spec.name for spec in topic_specs(self.settings)]
+        asyncio.run(kafka.delete_topics(self.servers, names))
 
     # -- what the broker holds
 

@@ -22,7 +22,7 @@ PACKED_BATCH_BYTES = 900_000
 FETCH_BYTES = 4 * 1_048_576
 IN_FLIGHT_MAX = 64
 READ_TIMEOUT_S = 300.0
-LEADERS_INTERVAL_S = 0.1
+LISTED_INTERVAL_S = 0.1
 
 Packing = Callable[[list[bytes]], bytes]
 """Makes a usage message of many records' JSON."""
@@ -61,7 +61,15 @@ async def make_topic(servers: str, topic: str, partitions: int) -> None:
             found = (await client.describe_topics([topic]))[0]
             if sum(p["leader"] >= 0 for p in found["partitions"]) == partitions:
                 return
-            await asyncio.sleep(LEADERS_INTERVAL_S)
+            await asyncio.sleep(LISTED_INTERVAL_S)
+
+
+async def delete_topics(servers: str, names: list[str]) -> None:
+    """Delete topics, and wait until the broker lists none of them: it goes on for some time."""
+    async with admin(servers) as client, asyncio.timeout(READ_TIMEOUT_S):
+        await client.delete_topics(names)
+        while set(names) & set(await client.list_topics()):  # noqa: ASYNC110 - the broker tells no event
+            await asyncio.sleep(LISTED_INTERVAL_S)
 
 
 def array_of(records: list[bytes]) -> bytes:

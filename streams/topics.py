@@ -18,8 +18,8 @@ from streams.stages import Changelogs
 ADMIN_TIMEOUT_MS = 30_000
 """How long one request to the broker may take."""
 
-READY_TIMEOUT_S = 30.0
-"""How long topics may take to have leaders after they were made."""
+READY_TIMEOUT_S = 60.0
+"""How long topics may take to be made and to have leaders."""
 
 AUDIT_RETENTION_DAYS = 400
 """How long the audit topic keeps who changed which budget: a year, and time to read it. What
@@ -127,12 +127,8 @@ async def ensure_topics(settings: Settings, *, configs_told: bool = True) -> Non
     await admin.start()
     try:
         specs = topic_specs(settings)
-        existing = set(await admin.list_topics())
-        absent = [spec for spec in specs if spec.name not in existing]
-        if absent:
-            await _create(admin, absent, settings.replication_factor)
         async with asyncio.timeout(READY_TIMEOUT_S):
-            while not await _check(admin, specs):  # noqa: ASYNC110 - the broker tells no event
+            while not await _ready(admin, specs, settings.replication_factor):  # noqa: ASYNC110 - the broker tells no event
                 await asyncio.sleep(0.1)
         try:
             await _check_configs(admin, specs)
@@ -146,25 +142,19 @@ async def ensure_topics(settings: Settings, *, configs_told: bool = True) -> Non
         await admin.close()
 
 
-async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec], replication: int) -> None:
-    response = await admin.create_topics(
-        [
-            NewTopic(spec.name, spec.partitions, replication, topic_configs=spec.config)
-            for spec in specs
-        ]
-    )
-    for name, code, *_ in response.topic_errors:
-        # Another worker may have made it in the meantime.
-        if code not in (0, TopicAlreadyExistsError.errno):
-            raise TopicError(f"{name} could not be made: {for_code(code).__name__}")
-    log.info("topics made", topics=[spec.name for spec in specs])
+async def _ready(admin: AIOKafkaAdminClient, specs: list[TopicSpec], replication: int) -> bool:
+    """Whether all topics have leaders; those that are absent are made.
 
-
-async def _check(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> bool:
-    """Whether all topics have leaders."""
-    described = {t["topic"]: t for t in await admin.describe_topics([s.name for s in specs])}
+    What exists is asked anew each time, since a broker goes on listing what was just deleted; and
+    for all topics, since to ask for one by its name may make it, as the broker's defaults are.
+    """
+    described = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()}
+    absent = [spec for spec in specs if spec.name not in described]
+    if absent:
+        await _create(admin, absent, replication)
+        return False
     for spec in specs:
-        partitions = described.get(spec.name, {}).get("partitions", [])
+        partitions = described[spec.name]
         if not partitions or any(p["leader"] < 0 for p in partitions):
             return False
         if len(partitions) != spec.partitions:
@@ -173,6 +163,24 @@ async def _check(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> bool:
                 f"{spec.partitions}: totals would start again from nothing"
             )
     return True
+
+
+async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec], replication: int) -> None:
+    response = await admin.create_topics(
+        [
+            NewTopic(spec.name, spec.partitions, replication, topic_configs=spec.config)
+            for spec in specs
+        ]
+    )
+    made = []
+    for name, code, *_ in response.topic_errors:
+        if code == 0:
+            made.append(name)
+        # Another worker may have made it in the meantime, or the broker does not list it yet.
+        elif code != TopicAlreadyExistsError.errno:
+            raise TopicError(f"{name} could not be made: {for_code(code).__name__}")
+    if made:
+        log.info("topics made", topics=made)
 
 
 _ESSENTIAL = ("cleanup.policy", "message.timestamp.type")

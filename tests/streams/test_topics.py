@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 
-from outlay.embedded import TansuBroker
+from bench.kafka import delete_topics
+from outlay.embedded import Broker, TansuBroker
 from outlay.embedded.tansu import tansu_installed
 from schemas.settings import Settings
 from streams.stages import Changelogs
@@ -56,3 +59,38 @@ def test_a_broker_that_does_not_tell_configurations_is_lived_with(tmp_path: Path
             asyncio.run(ensure_topics(settings))
     finally:
         broker.stop()
+
+
+def test_what_was_listed_and_is_gone_is_made_anew(
+    kafka: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For some time after topics were deleted a broker goes on listing them."""
+    before, after = (
+        Settings(
+            kafka_bootstrap_servers=kafka.bootstrap_servers, topic_prefix="listed", app_id=app_id
+        )
+        for app_id in ("listed-1", "listed-2")
+    )
+    names = {spec.name for spec in topic_specs(after)}
+    ask = AIOKafkaAdminClient._get_cluster_metadata
+    answers: list[Any] = []
+
+    async def ask_once(self: AIOKafkaAdminClient, topics: list[str] | None = None) -> Any:
+        return answers.pop() if answers else await ask(self, topics)
+
+    async def run() -> set[str]:
+        await ensure_topics(before, configs_told=kafka.transactions)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+        await admin.start()
+        try:
+            answers.append(await ask(admin))
+            await delete_topics(kafka.bootstrap_servers, [s.name for s in topic_specs(before)])
+            await ensure_topics(after, configs_told=kafka.transactions)
+            return set(await admin.list_topics())
+        finally:
+            await admin.close()
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "_get_cluster_metadata", ask_once)
+    listed = asyncio.run(asyncio.wait_for(run(), 60))
+    assert not answers
+    assert names <= listed
