@@ -13,11 +13,13 @@ nano-dollars here, since no one outside reads these topics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from sys import intern
+from typing import TypeVar
 
 import msgspec
 
-from schemas.messages import PartialsMessage
+from schemas.messages import PartialsMessage, WantsMessage
 from streams.batch import SourceRecord
 
 FLOOR_KEY = b"floor"
@@ -29,9 +31,42 @@ Key = tuple[str, str]
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
-decode_partials = msgspec.json.Decoder(PartialsMessage).decode
 decode_offsets = msgspec.json.Decoder(dict[int, int]).decode
 decode_int = msgspec.json.Decoder(int).decode
+
+
+class MessageError(ValueError):
+    """A message that the stages send each other cannot be read."""
+
+
+def decode_partials(value: bytes | None) -> PartialsMessage:
+    """What a message of the partials topic tells.
+
+    Raises:
+        MessageError: it is none of these.
+    """
+    return _read(_decode_partials, value, "partials")
+
+
+def decode_wants(value: bytes | None) -> WantsMessage:
+    """The wants that a message of their topic holds.
+
+    Raises:
+        MessageError: it holds none.
+    """
+    return _read(_decode_wants, value, "wants")
+
+
+_T = TypeVar("_T")
+_decode_partials = msgspec.json.Decoder(PartialsMessage).decode
+_decode_wants = msgspec.json.Decoder(WantsMessage).decode
+
+
+def _read(decode: Callable[[bytes], _T], value: bytes | None, what: str) -> _T:
+    try:
+        return decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"not a {what} message: {error}") from None
 
 
 REASON_LENGTH_MAX = 500

@@ -52,10 +52,9 @@ class Partials:
     ) -> None:
         self.partition = partition
         self.entries = Entries(partition)
-        self.position = 0
-        """The next offset of the usage topic to apply."""
         self.wants = Wants()
-        self._wants_position = 0
+        self.positions = {topics.usage: 0, topics.wants: 0}
+        """The next offset to apply, by source topic."""
         self._topics = topics
         self._changelog = changelog
         self._teller = Teller(topics.partials, partition, totals_partitions, self.wants)
@@ -85,9 +84,8 @@ class Partials:
 
     def begin(self, positions: dict[str, int], ends: dict[str, int]) -> None:
         """Start to apply at the committed offsets."""
-        self.position = positions[self._topics.usage]
-        self._wants_position = positions[self._topics.wants]
-        self._told = self.positions
+        self.positions = dict(positions)
+        self._told = dict(positions)
         self._committed = {}  # also where nothing is: else messages might go that none has counted
         self._replay_until = self.reaches[self.partition]
         self.entries.drop(self._floor.forgets)
@@ -104,9 +102,9 @@ class Partials:
         return {self._topics.usage: self._replay_until}
 
     @property
-    def positions(self) -> dict[str, int]:
-        """The next offset to apply, by source topic."""
-        return {self._topics.usage: self.position, self._topics.wants: self._wants_position}
+    def position(self) -> int:
+        """The next offset of the usage topic to apply."""
+        return self.positions[self._topics.usage]
 
     # -- reading
 
@@ -118,12 +116,18 @@ class Partials:
         Raises:
             GapError: messages before it are missing.
         """
-        if batch.topic == self._topics.wants:
-            return self._take_wants(batch)
-        records = unseen(batch, self.position)
-        if not records:
-            self.position = max(self.position, batch.end)
+        take = self._take_wants if batch.topic == self._topics.wants else self._count_usage
+        position = self.positions[batch.topic]
+        records = unseen(batch, position)
+        taken = take(records)
+        if taken == len(records):
+            self.positions[batch.topic] = max(position, batch.end)
             return None
+        self.positions[batch.topic] = records[taken].offset
+        return batch.rest(records, taken)
+
+    def _count_usage(self, records: Sequence[SourceRecord]) -> int:
+        """Count usage messages until too much waits for a flush; how many."""
         split = self._replayed(records)
         taken = 0
         while taken < len(records) and not self.is_full:
@@ -132,34 +136,25 @@ class Partials:
                 taken += 1
             else:
                 taken += self._counting.count(records, taken)
-        return self._rest(batch, records, taken)
+        return taken
 
-    def _take_wants(self, batch: Batch) -> Batch | None:
-        records = unseen(batch, self._wants_position)
+    def _take_wants(self, records: Sequence[SourceRecord]) -> int:
+        """Take over messages of wants until too much waits for a flush; how many."""
         for taken, record in enumerate(records):
             if self.is_full:
-                self._wants_position = record.offset
-                return batch.rest(records, taken)
+                return taken
             try:
-                message = wants.decode_wants(record.value)
-            except ValueError as error:
-                self._counting.reject(batch.topic, record, str(error))
+                message = messages.decode_wants(record.value)
+            except messages.MessageError as error:
+                self._counting.reject(self._topics.wants, record, str(error))
                 continue
             for windows, slots in self.entries.standing(self.wants.take(message)):
                 self._asked.add(windows, slots)
-        self._wants_position = max(self._wants_position, batch.end)
-        return None
-
-    def _rest(self, batch: Batch, records: Sequence[SourceRecord], taken: int) -> Batch | None:
-        if taken == len(records):
-            self.position = batch.end
-            return None
-        self.position = records[taken].offset
-        return batch.rest(records, taken)
+        return len(records)
 
     def _replayed(self, records: Sequence[SourceRecord]) -> int:
         """How many of the records some entry may contain already."""
-        if records[0].offset > self._replay_until:
+        if not records or records[0].offset > self._replay_until:
             return 0
         return sum(record.offset <= self._replay_until for record in records)
 
@@ -205,11 +200,11 @@ class Partials:
         if not (saves or heartbeat or self._counting.letters or self.positions != self._told):
             return None
         flush = cut(self._units(saves), self._offsets if saves else {})
-        self._told_at_ms, self._told = now_ms, self.positions
+        self._told_at_ms, self._told = now_ms, dict(self.positions)
         self._counting.letters.clear()
         if saves:
             self._saves.done(now_ms)
-            self._committed = self.positions
+            self._committed = dict(self.positions)
             self._floor.rose = False
         return flush
 

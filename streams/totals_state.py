@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import msgspec
-
 from outlay.topics import TopicNames
 from outlay.window import DAY_RETENTION_DAYS
 from schemas.messages import AuditRecord
@@ -131,10 +129,9 @@ class TotalsState:
 
     def _partials(self, record: SourceRecord) -> None:
         try:
-            message = messages.decode_partials(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            reason = f"not a partials message: {error}"
-            self._reject(self._topics.partials, record, record.value, reason)
+            message = messages.decode_partials(record.value)
+        except messages.MessageError as error:
+            self._reject(self._topics.partials, record, record.value, str(error))
             return
         windows = self.totals.merge(message)
         states = self.budgets.states

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
-
 from outlay.scope import is_agent_key
 from schemas.messages import Want, WantsMessage
 from streams import messages
@@ -155,21 +153,6 @@ class Awaited:
         return [
             Outgoing(topic, usage_partition, told) for usage_partition in range(usage_partitions)
         ]
-
-
-def decode_wants(value: bytes | None) -> WantsMessage:
-    """The wants that a message of their topic holds.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    try:
-        return _decode(value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not a wants message: {error}") from None
-
-
-_decode = msgspec.json.Decoder(WantsMessage).decode
 
 
 def is_key(key: bytes) -> bool:

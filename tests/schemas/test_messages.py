@@ -24,7 +24,7 @@ from streams.audit import audit_message, decode_audit
 from streams.batch import Batch
 from streams.budgets import Budgets
 from streams.partials import Partials
-from streams.wants import Awaited, decode_wants
+from streams.wants import Awaited
 
 EXAMPLES = Path(generate.__file__).parent / "examples"
 NOW = datetime(2026, 11, 21, 12, 0, 0, 5, tzinfo=UTC)
@@ -60,7 +60,7 @@ READERS = {
     "watermark": lambda content: decision.encode(decision.decode_watermark(content)),
     "outcome": lambda content: decision.encode(decision.decode_outcome(content)),
     "partials": lambda content: messages.encode(messages.decode_partials(content)),
-    "wants": lambda content: messages.encode(decode_wants(content)),
+    "wants": lambda content: messages.encode(messages.decode_wants(content)),
     "audit": lambda content: messages.encode(decode_audit(content)),
     "alert": lambda content: encode_alert(decode_alert(content)),
     "alert-config": lambda content: encode_config_record(decode_config_record(content)),

@@ -385,7 +385,7 @@ class World:
         """Each message is judged when it is written: aborted ones may be read, too."""
         topic, partition = at
         if topic == TOPICS.partials:
-            message = messages.decode_partials(record.value or b"")
+            message = messages.decode_partials(record.value)
             for key, entry in entries_of(message.entries).items():
                 self._check_sum(message.partition, key, entry)
         elif topic == TOPICS.decisions and record.key is not None:

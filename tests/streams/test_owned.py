@@ -50,7 +50,7 @@ class FailingWriter:
             raise self._error
         self.rows += len(changelog(flush))
         for message in outputs(flush):
-            progress = decode_partials(message.value or b"").progress
+            progress = decode_partials(message.value).progress
             self.told = self.told if progress is None else progress
         for transaction in flush.transactions:
             self.offsets |= transaction.offsets

@@ -48,7 +48,7 @@ def told_entries(plan: Flush) -> dict[messages.Key, Entry]:
         key: entry
         for message in outputs(plan)
         if message.topic == TOPICS.partials
-        for key, entry in entries_of(messages.decode_partials(message.value or b"").entries).items()
+        for key, entry in entries_of(messages.decode_partials(message.value).entries).items()
     }
 
 

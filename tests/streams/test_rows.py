@@ -63,7 +63,7 @@ def test_a_flush_in_pieces_tells_each_entry_once(monkeypatch: pytest.MonkeyPatch
         told = []
         last = {}
         for message in outputs(flush):
-            parsed = messages.decode_partials(message.value or b"")
+            parsed = messages.decode_partials(message.value)
             assert last.get(message.partition) is None
             last[message.partition] = parsed.progress
             its_scopes = {s.encode() for s in parsed.entries.scopes}

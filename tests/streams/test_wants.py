@@ -54,11 +54,7 @@ def used(*agent_ids: str) -> bytes:
 
 def reached(plan: Flush) -> list[tuple[int | None, int]]:
     """Progress and wants of each partials message that tells its progress."""
-    told = [
-        messages.decode_partials(m.value or b"")
-        for m in outputs(plan)
-        if m.topic == TOPICS.partials
-    ]
+    told = [messages.decode_partials(m.value) for m in outputs(plan) if m.topic == TOPICS.partials]
     return [(each.progress, each.wants) for each in told if each.progress is not None]
 
 
@@ -196,7 +192,7 @@ def test_wants_are_taken_over_in_parts_when_much_is_to_be_told(
     assert (rest.start, partials.positions[TOPICS.wants]) == (2, 2)
     plan = flushed(partials, NOW_MS + 1)
     assert {scope for scope, _ in told_entries(plan)} == {AGENT, OTHER}
-    told = [messages.decode_partials(m.value or b"") for m in outputs(plan)]
+    told = [messages.decode_partials(m.value) for m in outputs(plan)]
     assert [(list(each.entries.windows), each.asked) for each in told] == [
         ([DAY], True), ([MONTH], True), ([], False),
     ]  # fmt: skip
@@ -216,7 +212,7 @@ def test_many_wants_are_told_in_messages_of_a_bounded_size() -> None:
     told = awaited.take_wants(TOPICS.wants, 7, 3)
     assert [(each.topic, each.partition) for each in told] == [(TOPICS.wants, p) for p in range(3)]
     for each in told:
-        parsed = [wants.decode_wants(value) for _, value in each.messages]
+        parsed = [messages.decode_wants(value) for _, value in each.messages]
         assert [len(message.wants) for message in parsed] == [1_000, 1_000, 1]
         assert {message.partition for message in parsed} == {7}
     assert awaited.take_wants(TOPICS.wants, 7, 3) == []
