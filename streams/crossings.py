@@ -95,16 +95,24 @@ class Crossings:
         self._take_moved(now)
         self._looks.take_due(now_ms)
         moments: dict[str, Moment] = {}
-        for window, scope in self._looks.take():
-            if self._totals.floor.forgets(window):
-                continue
-            if not now.has_begun(window):  # any more: the clock was set back
-                self._await(window, {scope})
-                continue
-            used = self._totals.amounts(scope, window)
+        for window, scope, used in self._asked(now):
             if not self._looks.is_quiet(window, scope, used):
                 moment = moments.get(window) or moments.setdefault(window, now.moment(window))
                 yield from self._look(scope, window, used, moment, now)
+
+    def _asked(self, now: Now) -> Iterator[tuple[str, str, Amounts]]:
+        """The windows and scopes to be looked at now, with what is used."""
+        asked: defaultdict[str, list[str]] = defaultdict(list)
+        for window, scope in self._looks.take():
+            if self._totals.floor.forgets(window):
+                continue
+            if now.has_begun(window):
+                asked[window].append(scope)
+            else:  # any more: the clock was set back
+                self._await(window, {scope})
+        for window, scopes in asked.items():
+            for scope, used in zip(scopes, self._totals.amounts(scopes, window), strict=True):
+                yield window, scope, used
 
     def _take_moved(self, now: Now) -> None:
         moved, self._moved = self._moved, defaultdict(set)
@@ -152,6 +160,7 @@ class Crossings:
         kind = kind_of(window)
         day = window if kind == "day" else now.day
         month = window if kind == "month" else now.month
+        spent = self._totals.joined([scope], (day, month))
         return About(
             scope=scope,
             organization_id=Scope.parse(scope).organization_id,
@@ -160,8 +169,8 @@ class Crossings:
             budget=state.budget,
             version=state.version,
             made=state.made,
-            daily_spent_nano=self._totals.amounts(scope, day).cost_nano,
-            monthly_spent_nano=self._totals.amounts(scope, month).cost_nano,
+            daily_spent_nano=spent[day].amounts[0].cost_nano,
+            monthly_spent_nano=spent[month].amounts[0].cost_nano,
         )
 
     # -- what is to be looked at by itself

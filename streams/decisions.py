@@ -11,10 +11,10 @@ in force.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from outlay.budget import Rules, State, evaluate
+from outlay.budget import Budget, Rules, State, evaluate
 from outlay.decision import (
     OUTCOME_PREFIX,
     WATERMARK_KEY,
@@ -22,12 +22,12 @@ from outlay.decision import (
     Outcome,
     Watermark,
     encode,
-    window_usage,
 )
 from outlay.window import told_windows, window_names
 from streams.batch import is_due
-from streams.budgets import NO_BUDGET, Answer, Budgets
+from streams.budgets import NO_BUDGET, Answer, Budgets, BudgetState
 from streams.flush import Message
+from streams.joined import some_at_a_time
 from streams.totals import Totals
 
 AT_ONCE_MAX = 1_000
@@ -90,48 +90,65 @@ class Decisions:
             self._refreshed_at_ms = now_ms
         due = due or len(self._moved) <= self._at_once_max
         windows = told_windows(now)
-        for scope in list(self._moved):
-            yield from self._publish_scope(scope, now, windows, due)
+        for some in some_at_a_time(list(self._moved)):
+            yield from self._publish_some(some, now, windows, due)
         yield from self._publish_outcomes(now)
         if not self._moved:
             yield from self._publish_watermark(now, now_ms)
 
-    def _publish_scope(
-        self, scope: str, now: datetime, windows: list[str], due: bool
+    def _publish_some(
+        self, scopes: Sequence[str], now: datetime, windows: list[str], due: bool
     ) -> Iterator[Message]:
-        state = self._budgets.states.get(scope, NO_BUDGET)  # a deleted one may be forgotten by now
-        if state.budget is None or scope in self._budgets.awaited:
+        """Publish those of some scopes whose state has changed, or all of them if `due`."""
+        held: list[tuple[str, BudgetState, Budget]] = []
+        for scope in scopes:
+            state = self._budgets.states.get(scope, NO_BUDGET)  # a deleted one may be forgotten
+            if state.budget is None or scope in self._budgets.awaited:
+                yield from self._publish_gone(scope, state)
+            else:
+                held.append((scope, state, state.budget))
+        joined = self._totals.joined([scope for scope, _, _ in held], windows)
+        used = (joined[name].amounts for name in window_names(now.toordinal()))
+        levels = [
+            evaluate(self._rules_of(scope, state.version, budget), day, month).state
+            for (scope, state, budget), day, month in zip(held, *used, strict=True)
+        ]
+        new = [
+            place
+            for place, ((scope, state, _), level) in enumerate(zip(held, levels, strict=True))
+            if due or self._published.get(scope) != (level, state.version)
+        ]
+        usages = {name: each.usages(new) for name, each in joined.items()}
+        for place in new:
+            scope, state, budget = held[place]
             self._moved.discard(scope)
-            self._rules.pop(scope, None)
-            if self._published.get(scope) != (None, state.version):
-                self._published[scope] = (None, state.version)
-                yield scope.encode(), None  # where one is awaited, there may be one from before it
-            return
-        version, rules = self._rules.get(scope, (-1, None))
-        if rules is None or version != state.version:
-            rules = Rules(state.budget)
-            self._rules[scope] = (state.version, rules)
-        day, month = window_names(now.toordinal())
-        amounts = self._totals.amounts
-        level = evaluate(rules, amounts(scope, day), amounts(scope, month)).state
-        if not due and self._published.get(scope) == (level, state.version):
-            return
+            self._published[scope] = (levels[place], state.version)
+            told = {name: next(each) for name, each in usages.items()}
+            decision = Decision(
+                scope=scope,
+                version=state.version,
+                state=levels[place],
+                budget=budget,
+                windows={name: usage for name, usage in told.items() if usage is not None},
+                request_id=state.request_id,
+                published_at=now,
+            )
+            yield scope.encode(), encode(decision)
+
+    def _publish_gone(self, scope: str, state: BudgetState) -> Iterator[Message]:
+        """There is no budget, or one that awaits its totals: there may be one from before it."""
         self._moved.discard(scope)
-        self._published[scope] = (level, state.version)
-        decision = Decision(
-            scope=scope,
-            version=state.version,
-            state=level,
-            budget=state.budget,
-            windows={
-                name: window_usage(*total)
-                for name in windows
-                if (total := self._totals.total(scope, name)) is not None
-            },
-            request_id=state.request_id,
-            published_at=now,
-        )
-        yield scope.encode(), encode(decision)
+        self._rules.pop(scope, None)
+        if self._published.get(scope) != (None, state.version):
+            self._published[scope] = (None, state.version)
+            yield scope.encode(), None
+
+    def _rules_of(self, scope: str, version: int, budget: Budget) -> Rules:
+        made_of, rules = self._rules.get(scope, (-1, None))
+        if rules is None or made_of != version:
+            rules = Rules(budget)
+            self._rules[scope] = (version, rules)
+        return rules
 
     def _publish_outcomes(self, now: datetime) -> Iterator[Message]:
         """What was answered, behind the decisions that it led to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -34,10 +34,15 @@ class Entries:
         """How many entries wait to be written, as often as they have changed."""
         return sum(month.unsaved for month in self._months.values())
 
-    def entry(self, scope: str, window: str) -> list[int] | None:
-        """Offset and amounts of one entry, in the order of `Columns`; None when there is none."""
-        month = self._months.get(month_of(window))
-        return None if month is None else month.entry(scope, window)
+    def find(
+        self, scopes: Sequence[str], windows: Iterable[str]
+    ) -> Iterator[tuple[str, Slots, Rows]]:
+        """The entries that some scopes have in some windows.
+
+        By window: the places among `scopes` of those that have one, and the entries.
+        """
+        for month in self._months.values():
+            yield from month.find(scopes, windows)
 
     def standing(self, scopes: Sequence[str]) -> Iterator[tuple[Windows, Slots]]:
         """All entries of some scopes, by window."""

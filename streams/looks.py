@@ -7,7 +7,7 @@ day's beginning, a take-over or an organization's new configuration concern all 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from outlay.budget import Amounts
@@ -39,13 +39,17 @@ class Looks:
         return bool(self._moved)
 
     def moved(
-        self, window: str, scopes: Iterable[str], amounts: Callable[[str, str], Amounts]
+        self,
+        window: str,
+        scopes: Collection[str],
+        amounts: Callable[[Sequence[str], str], Iterable[Amounts]],
     ) -> None:
         """What some scopes have used of a window may have changed."""
         quiet = self._quiet[window]
-        for scope in scopes:
-            known = quiet.get(scope)
-            if known is None or not known.holds(amounts(scope, window)):
+        known = [scope for scope in scopes if scope in quiet]
+        self._moved.update(((window, scope), None) for scope in scopes if scope not in quiet)
+        for scope, used in zip(known, amounts(known, window), strict=True):
+            if not quiet[scope].holds(used):
                 self._moved[window, scope] = None
 
     def changed(self, scope: str, windows: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ scope in all windows of the month, its slot.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from msgspec.structs import astuple
@@ -48,10 +48,26 @@ class Month:
             found = list(map(self._slots.get, scopes))
         return np.array(found, np.intp)
 
-    def entry(self, scope: str, window: str) -> list[int] | None:
-        """The numbers of one entry, in the order of `Columns`; None when there is none."""
-        slot, table = self._slots.get(scope), self.windows.get(window)
-        return None if slot is None or table is None else table.entry(slot)
+    def find(
+        self, scopes: Sequence[str], windows: Iterable[str]
+    ) -> Iterator[tuple[str, Slots, Rows]]:
+        """The entries that some scopes have in some windows: by window, whose and which."""
+        windows = [window for window in windows if window in self.windows]
+        if not windows:
+            return
+        found = list(map(self._slots.get, scopes))
+        places = np.arange(len(found))
+        if None in found:
+            places = np.array([p for p, slot in enumerate(found) if slot is not None], np.intp)
+            found = [slot for slot in found if slot is not None]
+        slots = np.array(found, np.intp)
+        for window in windows:
+            table = self.windows[window]
+            has = table.has(slots)
+            if has.all():  # as nearly always: they need not be picked
+                yield window, places, table.rows(slots)
+            else:
+                yield window, places[has], table.rows(slots[has])
 
     def standing(self, scopes: Sequence[str]) -> Iterator[tuple[Windows, Slots]]:
         """The entries that some scopes have, by window."""

@@ -49,14 +49,6 @@ class WindowTable:
         """The highest offset that an entry has counted; -1 when there is none."""
         return int(self._rows[: self.size, 0].max(initial=-1))
 
-    def entry(self, slot: int) -> list[int] | None:
-        """The numbers of one entry; None when there is none."""
-        at = self._at.item(slot) if slot < len(self._at) else _NO_ROW
-        if at == _NO_ROW:
-            return None
-        numbers: list[int] = self._rows[at].tolist()
-        return numbers
-
     def has(self, slots: Slots) -> NDArray[np.bool_]:
         """Which of some slots have an entry."""
         found = np.zeros(len(slots), np.bool_)

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import astuple
 
+from outlay.budget import Amounts
 from outlay.scope import is_agent_key
 from schemas.messages import Block, Columns
 from streams.entries import Entries
@@ -15,6 +16,7 @@ from streams.messages import Key
 from streams.owned import State
 from streams.partials import Partials
 from streams.sums import Sums
+from streams.totals import Totals
 from tests.streams.simulated_broker import Record
 
 
@@ -86,12 +88,31 @@ def rows_of(messages: Iterable[Flat]) -> dict[Key, Entry]:
 def held(entries: Entries) -> dict[Key, Entry]:
     """All entries, by scope and window."""
     return {
-        (scope, window): Entry(*numbers)
+        (scope, window): found
         for month in entries._months.values()
-        for window, table in month.windows.items()
-        for scope, slot in month._slots.items()
-        if (numbers := table.entry(slot)) is not None
+        for window in month.windows
+        for scope in month._slots
+        if (found := entry_of(entries, scope, window)) is not None
     }
+
+
+def entry_of(entries: Entries, scope: str, window: str) -> Entry | None:
+    """One entry; None when there is none."""
+    month = entries._months.get(window[:7])
+    if month is None or window not in month.windows or scope not in month._slots:
+        return None
+    slots, table = np.array([month._slots[scope]]), month.windows[window]
+    return Entry(*table.rows(slots)[0].tolist()) if table.has(slots).all() else None
+
+
+def total_of(totals: Totals, scope: str, window: str) -> tuple[Amounts, dict[int, int]] | None:
+    """A total, added up number by number, and its offsets; None when it is not known."""
+    found = {p: entry_of(entries, scope, window) for p, entries in totals.parts.items()}
+    parts = {p: entry for p, entry in found.items() if entry is not None}
+    amounts = Amounts(
+        *(sum(column) for column in zip(*(e[1:] for e in parts.values()), strict=True))
+    )
+    return (amounts, {p: entry.offset for p, entry in parts.items()}) if parts else None
 
 
 def entries(partials: Partials) -> dict[Key, tuple[int, int]]:

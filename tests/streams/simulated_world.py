@@ -48,7 +48,7 @@ from streams.partials import Partials
 from streams.saving import SAVE_INTERVAL_MS
 from streams.stages import Changelogs, PartialsStage, TotalsStage
 from streams.totals_state import TotalsState
-from tests.streams.flat import Entry, entries, entries_of, flat
+from tests.streams.flat import Entry, entries, entries_of, flat, total_of
 from tests.streams.simulated_broker import FencedWrite, Record, SimulatedBroker, TopicPartition
 
 P, Q = 3, 2
@@ -550,7 +550,7 @@ class World:
                 continue
             if "/agent:" in key[0] and key[0] not in budgets:
                 continue  # nobody asks
-            total = state.totals.total(*key)
+            total = total_of(state.totals, *key)
             if key[1] < (floor[0] if len(key[1]) > 7 else floor[1]):
                 assert total is None, f"{key} was to be forgotten"
                 continue
@@ -609,7 +609,7 @@ class World:
         """The decision that a reader holds shows the totals of its windows."""
         day = self.now.strftime("%Y-%m-%d")
         for window in (day, day[:7]):
-            total = state.totals.total(held.scope, window)
+            total = total_of(state.totals, held.scope, window)
             usage = held.windows.get(window)
             assert (total is None) == (usage is None), (held.scope, window)
             if total is not None and usage is not None:

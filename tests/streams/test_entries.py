@@ -59,9 +59,13 @@ def test_amounts_are_added_where_they_are_not_contained(
     assert held(entries) == expected
     assert entries.reaches == max((e.offset for e in expected.values()), default=-1)
     for window in (*DAYS, "2026-03", "2026-02", "2027-01"):
-        for scope in (*SCOPES, "organization:other"):
-            found = entries.entry(scope, window)
-            assert (None if found is None else tuple(found)) == expected.get((scope, window))
+        asked = (*SCOPES, "organization:other", *SCOPES)
+        found = list(entries.find(asked, (window,)))
+        assert [
+            (asked[place], Entry(*row))
+            for _, places, its_rows in found
+            for place, row in zip(places, its_rows.tolist(), strict=True)
+        ] == [(scope, expected[scope, window]) for scope in asked if (scope, window) in expected]
 
 
 def test_large_amounts_take_no_look_at_all_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +76,8 @@ def test_large_amounts_take_no_look_at_all_the_others(monkeypatch: pytest.Monkey
     monkeypatch.setattr(window_table, "largest", None)
     entries.add(["s"], DAYS[:1], rows([[INT64_MAX, 0, 0, 0]]), 1)
     entries.take(block_of({DAYS[0]: {"t": Entry(2, INT64_MAX + 2)}}))
-    assert entries.entry("s", DAYS[0]) == [1, 2 * INT64_MAX + 1, 0, 0, 0]
-    assert entries.entry("t", DAYS[0]) == [2, INT64_MAX + 2, 0, 0, 0]
+    assert held(entries)["s", DAYS[0]] == (1, 2 * INT64_MAX + 1, 0, 0, 0)
+    assert held(entries)["t", DAYS[0]] == (2, INT64_MAX + 2, 0, 0, 0)
 
 
 def test_what_was_taken_away_again_needs_no_room() -> None:
@@ -85,7 +89,7 @@ def test_what_was_taken_away_again_needs_no_room() -> None:
     assert entries._months["2026-02"].windows[DAYS[0]]._rows.dtype != object
     entries.add(["s"], DAYS[:1], rows([[INT64_MAX, 0, 0, 0]] * 1), 100)
     entries.add(["s"], DAYS[:1], rows([[INT64_MAX, 0, 0, 0]] * 1), 101)
-    assert entries.entry("s", DAYS[0]) == [101, 2 * INT64_MAX, 0, 0, 0]
+    assert held(entries)["s", DAYS[0]] == (101, 2 * INT64_MAX, 0, 0, 0)
 
 
 told_blocks = st.dictionaries(scopes, entry, min_size=1).flatmap(

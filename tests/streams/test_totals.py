@@ -35,6 +35,7 @@ from tests.streams.flat import (
     entries_of,
     held,
     outputs,
+    total_of,
 )
 from tests.streams.simulated_broker import Record
 
@@ -114,7 +115,7 @@ def test_a_total_is_the_newest_part_of_each_partition_in_any_order(data: st.Data
     totals = Totals()
     for message in data.draw(st.permutations(told)):
         totals.merge(message)
-    total = totals.total(*KEY)
+    total = total_of(totals, *KEY)
     assert total is not None
     assert total[0].cost_nano == sum(100 * p + at for p, at in newest.items())
     assert total[1] == newest
@@ -241,7 +242,7 @@ def test_totals_forget_with_tombstones() -> None:
     totals.merge(PartialsMessage(1, date(2026, 4, 20).toordinal(), 0, Block()))
     assert dict(written(totals))[b"2026-03 0 0"] is None
     totals.merge(PartialsMessage(0, 0, 1, block_of({KEY[1]: {KEY[0]: Entry(1, 5, 1, 0, 0)}})))
-    assert totals.total(*KEY) is None
+    assert total_of(totals, *KEY) is None
     assert totals.late == 1
 
 
@@ -292,7 +293,7 @@ def test_the_totals_floor_survives_a_restart() -> None:
     copy = Totals()
     copy.load(as_records(written(totals)))
     copy.merge(PartialsMessage(0, 0, 1, block_of({KEY[1]: {KEY[0]: Entry(1, 5, 1, 0, 0)}})))
-    assert copy.total(*KEY) is None
+    assert total_of(copy, *KEY) is None
 
 
 def test_a_new_owner_does_not_hold_what_was_forgotten() -> None:
@@ -304,8 +305,8 @@ def test_a_new_owner_does_not_hold_what_was_forgotten() -> None:
     state.load("T", as_records([(b"2026-03 0 0", block), floor]))
     topics = TopicNames()
     state.begin({topics.partials: 0, topics.budgets: 0}, {topics.partials: 0, topics.budgets: 0})
-    assert state.totals.total(*KEY) is None
-    assert state.totals.total(KEY[0], KEY[1][:7]) is not None
+    assert total_of(state.totals, *KEY) is None
+    assert total_of(state.totals, KEY[0], KEY[1][:7]) is not None
 
 
 def test_a_deleted_budget_is_forgotten_while_the_stage_holds() -> None:
