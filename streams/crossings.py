@@ -70,9 +70,9 @@ class Crossings:
         """A window's totals of some scopes with budgets may have changed."""
         self._moved[window] |= scopes
 
-    def changed(self, scope: str) -> None:
-        """A scope's budget or alert configuration may have changed."""
-        self._changed.add(scope)
+    def changed(self, scopes: set[str]) -> None:
+        """The budgets or alert configurations of some scopes may have changed."""
+        self._changed |= scopes
 
     def told_defaults(self, scopes: set[str]) -> None:
         """The defaults of some organizations have changed: their budgets are looked at anew."""

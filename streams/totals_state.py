@@ -139,8 +139,7 @@ class TotalsState:
         if windows and concerned:
             self.decisions.moved(concerned)
             if message.asked:  # as where a budget was made: its past windows are not looked at
-                for scope in concerned:
-                    self.crossings.changed(scope)
+                self.crossings.changed(concerned)
             else:
                 for window in windows:
                     self.crossings.moved(window, concerned)
@@ -155,8 +154,7 @@ class TotalsState:
         taken = self.totals.wants_taken(self._usage_partitions)
         arrived = self.budgets.awaited.take_arrived(taken)
         self.decisions.moved(arrived)
-        for scope in arrived:
-            self.crossings.changed(scope)
+        self.crossings.changed(arrived)
 
     def _request(self, record: SourceRecord) -> None:
         try:
@@ -166,7 +164,7 @@ class TotalsState:
             return
         if decided.scope in self.budgets.states:  # else it belongs to another partition
             self.decisions.moved({decided.scope})
-        self.crossings.changed(decided.scope)
+        self.crossings.changed({decided.scope})
         self._configs.changed(decided.scope)
         if decided.answer is not None:
             self.decisions.answered(decided.scope, decided.answer)

@@ -8,8 +8,9 @@ from decimal import Decimal
 import pytest
 
 from outlay.alert import Alert
+from outlay.window import DAY_RETENTION_DAYS
 from schemas.messages import AlertDefaults, PartialsMessage
-from streams import messages
+from streams import looks, messages
 from tests.streams.alert_rig import ORGANIZATION, SCOPE, TOPICS, Rig
 
 START = datetime(2026, 2, 26, 21, 0, tzinfo=UTC)
@@ -226,3 +227,40 @@ def test_what_is_dated_tomorrow_is_told_when_that_has_begun() -> None:
     assert {alert.window for alert in told} == {"2026-02-27"}
     assert [alert.threshold for alert in told] == list(map(Decimal, ("0.5", "0.75", "0.9", "1")))
     assert not rig.flush()
+
+
+def test_what_waits_to_be_looked_at_is_when_its_window_has_begun_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clock may be set back over a midnight while many windows wait."""
+    rig = Rig(START + timedelta(hours=4))
+    rig.ask("put", daily_execution_limit=1)
+    rig.flush()
+    rig.use({"2026-02-27": (0, 5)})
+    monkeypatch.setattr(looks, "LOOKS_PER_FLUSH_MAX", 0)
+    assert not rig.flush()
+    monkeypatch.undo()
+    rig.now -= timedelta(hours=3)
+    assert not rig.flush()
+    rig.now += timedelta(hours=2)
+    assert {alert.window for alert in rig.flush()} == {"2026-02-27"}
+    assert not rig.flush()
+
+
+def test_what_waits_to_be_looked_at_is_not_when_its_window_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A total that starts again from nothing would say that all is well."""
+    rig = Rig(START)
+    rig.ask("put", daily_execution_limit=10)
+    rig.flush()
+    rig.use({"2026-02-26": (0, 8)})
+    assert {alert.window for alert in rig.flush()} == {"2026-02-26"}
+    rig.use({"2026-02-26": (0, 11)})
+    monkeypatch.setattr(looks, "LOOKS_PER_FLUSH_MAX", 0)
+    assert not rig.flush()
+    monkeypatch.undo()
+    rig.now += timedelta(days=DAY_RETENTION_DAYS + 1)
+    rig.use({rig.now.strftime("%Y-%m-%d"): (0, 1)})
+    assert not rig.flush()
+    assert not rig.kept()
